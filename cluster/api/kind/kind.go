@@ -1,0 +1,113 @@
+package kind
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/registry/rest"
+)
+
+// Object is an API object with its metadata.
+type Object interface {
+	metav1.Object
+	runtime.Object
+}
+
+// Kind is everything the API server has to know of one kind. Functions get the kind's own Go type
+// as Object; optional ones may be nil.
+type Kind struct {
+	// GVK is the group, version and kind; Resource and Singular the lower-case names.
+	GVK        schema.GroupVersionKind
+	Resource   string
+	Singular   string
+	ShortNames []string
+	Categories []string
+	// Namespaced is false for cluster-scoped kinds.
+	Namespaced bool
+	// New and NewList return empty objects of the kind and of its list.
+	New     func() Object
+	NewList func() runtime.Object
+
+	// Default fills in what the user left out; it runs on create, update and on decode from storage.
+	Default func(obj Object)
+	// Validate checks a whole new object (metadata is checked by the framework already).
+	Validate func(ctx context.Context, obj Object) field.ErrorList
+	// ValidateUpdate checks a change, immutability included; Validate is not run besides it.
+	ValidateUpdate func(ctx context.Context, obj, old Object) field.ErrorList
+	// PrepareForCreate and PrepareForUpdate reset what a user may not set (status, generation);
+	// the framework bumps metadata.generation when SpecChanged says so.
+	PrepareForCreate func(ctx context.Context, obj Object)
+	PrepareForUpdate func(ctx context.Context, obj, old Object)
+	// SpecChanged says whether metadata.generation grows; nil means the kind keeps no generation.
+	SpecChanged func(obj, old Object) bool
+	// Warnings are shown to the client (HTTP Warning headers); old is nil on create.
+	Warnings func(ctx context.Context, obj, old Object) []string
+	// AllowCreateOnUpdate lets PUT create; AllowUnconditionalUpdate lets PUT go without a
+	// resourceVersion (the default of most kinds; set NeedsResourceVersion to refuse it).
+	AllowCreateOnUpdate  bool
+	NeedsResourceVersion bool
+	// ValidateName checks metadata.name; nil means a DNS subdomain.
+	ValidateName func(name string, prefix bool) []string
+
+	// Columns and Row are the table kubectl shows; the first column must be Name. A nil Row means
+	// Name and Age. Row returns one cell per column; Priority 1 columns are for -o wide.
+	Columns []metav1.TableColumnDefinition
+	Row     func(obj Object) []any
+
+	// Fields returns the selectable fields besides metadata.name and metadata.namespace.
+	Fields func(obj Object) fields.Set
+	// Indexes are kept by the replica: name to the values an object has under it.
+	Indexes map[string]func(obj Object) []string
+
+	// Status describes the status subresource; nil means there is none.
+	Status *Subresource
+	// Scale reads and writes replicas for the scale subresource; nil means there is none.
+	Scale *Scale
+	// Delete lets a kind shape deletion (graceful deletion of pods); nil means at once.
+	Delete GracefulDelete
+	// Hooks run inside the write and may allocate (cluster IPs); nil means none.
+	Hooks *Hooks
+	// Extra builds further subresources by name ("log", "binding", "token", ...); store is the
+	// kind's main storage, deps what the server offers.
+	Extra map[string]func(store Store, deps any) (rest.Storage, error)
+}
+
+// Store is the part of a kind's registry store that extra subresources use.
+type Store interface {
+	rest.Getter
+	rest.Updater
+	rest.GracefulDeleter
+	rest.Creater
+}
+
+// Subresource is a second writer of the same object that owns some of its fields.
+type Subresource struct {
+	// Prepare copies from old whatever this subresource may not change.
+	Prepare func(ctx context.Context, obj, old Object)
+	// Validate checks the change.
+	Validate func(ctx context.Context, obj, old Object) field.ErrorList
+}
+
+// Scale maps a kind onto autoscaling/v1 Scale.
+type Scale struct {
+	// Get returns wanted and present replicas and the selector in string form.
+	Get func(obj Object) (spec, status int32, selector string)
+	// Set changes the wanted replicas.
+	Set func(obj Object, replicas int32)
+}
+
+// GracefulDelete decides about deletion: it may set options.GracePeriodSeconds and returns true
+// when the object stays, marked, until its grace has passed (as rest.RESTGracefulDeleteStrategy).
+type GracefulDelete func(ctx context.Context, obj Object, options *metav1.DeleteOptions) bool
+
+// Hooks run around a write with the allocators of the server; each returns a function that undoes
+// what it did when the write fails.
+type Hooks struct {
+	BeginCreate func(ctx context.Context, obj Object, deps any) (undo func(), err error)
+	BeginUpdate func(ctx context.Context, obj, old Object, deps any) (undo func(), err error)
+	AfterDelete func(obj Object, deps any)
+}
