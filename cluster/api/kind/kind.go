@@ -53,8 +53,8 @@ type Kind struct {
 	// ValidateName checks metadata.name; nil means a DNS subdomain.
 	ValidateName func(name string, prefix bool) []string
 
-	// Columns and Row are the table kubectl shows; the first column must be Name. A nil Row means
-	// Name and Age. Row returns one cell per column; Priority 1 columns are for -o wide.
+	// Columns and Row are the table kubectl shows; one column has the format "name" (the first one,
+	// but for events). A nil Row means Name and Age. Row returns one cell per column; Priority 1 columns are for -o wide.
 	Columns []metav1.TableColumnDefinition
 	Row     func(obj Object) []any
 
@@ -65,10 +65,15 @@ type Kind struct {
 
 	// Status describes the status subresource; nil means there is none.
 	Status *Subresource
+	// Subresources are further writers besides status, by name ("finalize", "resize"): PUT and
+	// PATCH of the whole object, as with status.
+	Subresources map[string]*Subresource
 	// Scale reads and writes replicas for the scale subresource; nil means there is none.
 	Scale *Scale
 	// Delete lets a kind shape deletion (graceful deletion of pods); nil means at once.
 	Delete GracefulDelete
+	// Finalize lets a kind hold its objects beyond metadata.finalizers (namespaces); nil means none.
+	Finalize *Finalize
 	// Hooks run inside the write and may allocate (cluster IPs); nil means none.
 	Hooks *Hooks
 	// Extra builds further subresources by name ("log", "binding", "token", ...); store is the
@@ -104,10 +109,24 @@ type Scale struct {
 // when the object stays, marked, until its grace has passed (as rest.RESTGracefulDeleteStrategy).
 type GracefulDelete func(ctx context.Context, obj Object, options *metav1.DeleteOptions) bool
 
-// Hooks run around a write with the allocators of the server; each returns a function that undoes
-// what it did when the write fails.
+// Finalize is for kinds with finalizers of their own besides metadata.finalizers.
+type Finalize struct {
+	// Pending says that an object marked for deletion has to stay though metadata.finalizers is
+	// empty; as soon as an update makes it false the object goes.
+	Pending func(obj Object) bool
+	// Mark runs in the write that sets metadata.deletionTimestamp.
+	Mark func(obj Object)
+}
+
+// Hooks run around a write with the allocators of the server; deps implements [Allocators].
+// BeginCreate and BeginUpdate run before PrepareFor... and validation, as in the generic registry,
+// so they meet objects that may be invalid. Each returns a function that undoes what it did; it
+// is called when the write fails and after a dry run.
 type Hooks struct {
 	BeginCreate func(ctx context.Context, obj Object, deps any) (undo func(), err error)
 	BeginUpdate func(ctx context.Context, obj, old Object, deps any) (undo func(), err error)
+	// AfterUpdate and AfterDelete run once the write is stored, never for a dry run; they give
+	// back what the object no longer holds.
+	AfterUpdate func(obj, old Object, deps any)
 	AfterDelete func(obj Object, deps any)
 }
