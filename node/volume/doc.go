@@ -1,0 +1,18 @@
+// Package volume gives a pod its files: it prepares the volumes of a pod under
+// <dir>/<uid>/volumes, says what to mount into each container, keeps projected content fresh and
+// takes everything down again. Start with [Manager].
+//
+//	m := volume.NewManager(volume.Config{Dir: "<data>/pods", Objects: o, Tokens: t, Log: log})
+//	err := m.Setup(ctx, pod)                   // idempotent; errors.As *volume.Error: waiting reason
+//	mounts, err := m.Mounts(pod, &c, env)      // []*runtimeapi.Mount of one container
+//	m.Refresh(ctx, pod)                        // new content of configMap, secret, projected, downwardAPI
+//	m.Hosts(pod, ips, domain)                  // mount of the pod's /etc/hosts
+//	m.TerminationFile(pod, &c, attempt)        // mount and host path of the termination message
+//	m.Teardown(uid)                            // unmounts and removes all of a pod
+//	m.Sweep(livingUIDs)                        // Teardown of every pod that is not alive
+//
+// Content is written by the atomic-writer layout Kubernetes users know: files are links into
+// ..data, itself a link to a timestamped folder, swapped by one rename. A Manager is safe for
+// concurrent use for different pods; calls for one pod must not overlap (the pod actor sees to that).
+// The package never follows a link a container could have placed: see subpath.go.
+package volume
