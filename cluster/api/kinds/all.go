@@ -10,6 +10,7 @@ func All() []kind.Kind {
 	return []kind.Kind{
 		core.ConfigMap(),
 		core.Namespace(),
+		core.Node(),
 		core.Secret(),
 		core.ServiceAccount(),
 	}
