@@ -13,6 +13,10 @@ const (
 	EventsBucket = "events"
 )
 
+// ChangeStream is the JetStream stream that keeps the change subjects by age and size, so that
+// integrations resume where they were.
+const ChangeStream = "changes"
+
 // EscapeToken turns any string into one NATS subject token that is also legal in a KV key.
 // Letters, digits, '_' and '-' stand for themselves, '.' becomes '/', every other byte '=HH', the
 // empty string '_' and a lone '_' '=5F'. The mapping is injective; [UnescapeToken] reverts it.
@@ -89,6 +93,21 @@ func keyTokens(k Key) string {
 // StateSubject is the subject of one object in a state bucket: $KV.<bucket>.<group>.<resource>.<namespace>.<name>.
 func StateSubject(bucket string, k Key) string { return "$KV." + bucket + "." + keyTokens(k) }
 
+// StateAll selects every record of a state bucket, StateObjects only those of objects.
+func StateAll(bucket string) string { return "$KV." + bucket + ".>" }
+
+// StateObjects selects the objects of a state bucket, without the store's own records.
+func StateObjects(bucket string) string { return "$KV." + bucket + ".*.*.*.*" }
+
+// StateRecord is the subject of a record that the store keeps for itself, such as its epoch.
+func StateRecord(bucket, name string) string { return "$KV." + bucket + "." + EscapeToken(name) }
+
+// ChangeMapping is the subject that [StateObjects] is republished to: [Change] with the tokens
+// carried over by NATS itself.
+func ChangeMapping(region string) string {
+	return ChangePrefix(region) + "{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}"
+}
+
 // ParseStateSubject reverts [StateSubject]; it returns an error wrapping [ErrInvalid] for a
 // subject of another shape.
 func ParseStateSubject(subject string) (bucket string, k Key, err error) {
@@ -148,6 +167,9 @@ func ChangesFilter(region string, r *Resource, namespace string) string {
 func nodePrefix(region, node string) string {
 	return "troupe." + EscapeToken(region) + ".node." + EscapeToken(node) + "."
 }
+
+// NodeAll selects every subject of one node: what its connection may publish and subscribe to.
+func NodeAll(region, node string) string { return nodePrefix(region, node) + ">" }
 
 // NodeDown carries what the control plane tells a node: deltas of its wanted set.
 func NodeDown(region, node string) string { return nodePrefix(region, node) + "down" }

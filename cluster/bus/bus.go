@@ -1,0 +1,268 @@
+package bus
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/troupe-run/troupe/messages"
+)
+
+// DefaultRegion is the region of a cluster that was not told another.
+const DefaultRegion = "local"
+
+// MaxPayload is the largest NATS message in bytes: above Kubernetes' own limit for one object, so
+// that the API refuses an object before NATS does.
+const MaxPayload = 4 << 20
+
+// Config says how to run the server.
+type Config struct {
+	// DataDir is the folder JetStream writes to. Empty means memory: nothing survives Close.
+	DataDir string
+	// Region is the region token in all subjects. Empty means DefaultRegion.
+	Region string
+	// ListenAddr is the host:port for clients outside the process; port 0 picks a free one. Empty
+	// means no listener: only in-process connections.
+	ListenAddr string
+	// TLS secures the listener. Nil means plain TCP, for loopback addresses only.
+	TLS *tls.Config
+	// Users are the clients with a static credential.
+	Users []User
+	// Auth is asked about clients that neither a User nor a client certificate identifies. Nil
+	// refuses them.
+	Auth func(Login) (Identity, error)
+	// Log gets the server's messages. Required.
+	Log *slog.Logger
+}
+
+// Check reports everything that is wrong with the configuration.
+func (c Config) Check() error {
+	var errs []error
+	if c.Log == nil {
+		errs = append(errs, errors.New("bus: a logger is required"))
+	}
+	if c.ListenAddr != "" {
+		host, _, err := net.SplitHostPort(c.ListenAddr)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("bus: listen address %q: %w", c.ListenAddr, err))
+		} else if ip := net.ParseIP(host); c.TLS == nil && (ip == nil || !ip.IsLoopback()) {
+			errs = append(errs, fmt.Errorf("bus: listen address %q without TLS is not a loopback address", c.ListenAddr))
+		}
+	}
+	for _, u := range c.Users {
+		if u.Secret == "" {
+			errs = append(errs, fmt.Errorf("bus: user %q has no secret", u.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Bus is a running server with JetStream.
+type Bus struct {
+	cfg    Config
+	srv    *server.Server
+	log    *logger
+	conn   *nats.Conn
+	secret string // of in-process connections, new on every start
+	// observers is the account of RoleObserver, set once it is complete.
+	observers atomic.Pointer[server.Account]
+	tmp       string // store folder to remove, in memory mode
+}
+
+// Start runs the server and returns when it accepts connections.
+func Start(ctx context.Context, cfg Config) (*Bus, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	if cfg.Region == "" {
+		cfg.Region = DefaultRegion
+	}
+	var raw [16]byte
+	rand.Read(raw[:])
+	b := &Bus{cfg: cfg, log: newLogger(cfg.Log), secret: hex.EncodeToString(raw[:])}
+	opts, err := b.options()
+	if err != nil {
+		return nil, err
+	}
+	if b.srv, err = server.NewServer(opts); err != nil {
+		return nil, errors.Join(fmt.Errorf("start bus: %w", err), b.removeTemp())
+	}
+	b.srv.SetLoggerV2(b.log, false, false, false)
+	b.srv.Start()
+	if err := b.ready(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("start bus: %w", err), b.Close(ctx))
+	}
+	return b, nil
+}
+
+func (b *Bus) options() (*server.Options, error) {
+	dir := b.cfg.DataDir
+	if dir == "" {
+		tmp, err := os.MkdirTemp("", "troupe-bus-")
+		if err != nil {
+			return nil, fmt.Errorf("start bus: %w", err)
+		}
+		b.tmp, dir = tmp, tmp
+	}
+	opts := &server.Options{
+		// The name is part of Raft's peer identity later, so it must not change with the host's.
+		ServerName:                 "troupe",
+		JetStream:                  true,
+		StoreDir:                   dir,
+		SyncAlways:                 true,
+		NoSigs:                     true,
+		NoLog:                      true,
+		MaxPayload:                 MaxPayload,
+		MaxPending:                 128 << 20,
+		PingInterval:               5 * time.Second,
+		MaxPingsOut:                2,
+		DontListen:                 b.cfg.ListenAddr == "",
+		CustomClientAuthentication: &authenticator{bus: b},
+	}
+	if b.cfg.ListenAddr == "" {
+		return opts, nil
+	}
+	host, port, err := net.SplitHostPort(b.cfg.ListenAddr)
+	if err != nil {
+		return nil, fmt.Errorf("start bus: %w", err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, fmt.Errorf("start bus: port %q: %w", port, err)
+	}
+	if n == 0 {
+		n = server.RANDOM_PORT
+	}
+	opts.Host, opts.Port = host, n
+	if b.cfg.TLS != nil {
+		opts.TLSConfig = b.cfg.TLS.Clone()
+		opts.TLSTimeout = 5
+	}
+	return opts, nil
+}
+
+// ready waits for the server; it returns early with the server's own complaint, such as a port
+// that is taken.
+func (b *Bus) ready(ctx context.Context) error {
+	for !b.srv.ReadyForConnections(100 * time.Millisecond) {
+		if err := b.log.fatal(); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	if err := b.log.fatal(); err != nil {
+		return err
+	}
+	if !b.srv.JetStreamEnabled() {
+		return fmt.Errorf("jetstream is not enabled: %w", messages.ErrUnavailable)
+	}
+	if err := b.openObservers(); err != nil {
+		return err
+	}
+	var err error
+	b.conn, err = b.Connect("control")
+	return err
+}
+
+// Region returns the region all subjects carry.
+func (b *Bus) Region() string { return b.cfg.Region }
+
+// InMemory says whether streams shall use memory storage because there is no data folder.
+func (b *Bus) InMemory() bool { return b.cfg.DataDir == "" }
+
+// Conn returns the shared in-process connection of the control plane, which may use all subjects.
+func (b *Bus) Conn() *nats.Conn { return b.conn }
+
+// Connect opens another privileged in-process connection; name shows in server logs. The caller
+// closes it. Use one for traffic that must not wait behind the shared connection's.
+func (b *Bus) Connect(name string) (*nats.Conn, error) {
+	return b.connect(name, controlUser, controlInbox)
+}
+
+// NodeConn opens an in-process connection that may do only what the named node may. The caller
+// closes it.
+func (b *Bus) NodeConn(node string) (*nats.Conn, error) {
+	return b.connect(node, nodeUser+node, NodeInbox(node))
+}
+
+// ConnectChanges opens an in-process connection to the observers' account with all rights there.
+// The caller closes it.
+func (b *Bus) ConnectChanges() (*nats.Conn, error) {
+	return b.connect(changesUser, changesUser, controlInbox)
+}
+
+func (b *Bus) connect(name, user, inbox string) (*nats.Conn, error) {
+	nc, err := nats.Connect("", nats.InProcessServer(b.srv), nats.Name(name), nats.UserInfo(user, b.secret),
+		nats.CustomInboxPrefix(inbox), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			b.cfg.Log.Warn("nats connection error", "conn", name, "subject", subject, "err", err)
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("connect %s to the bus: %w", name, err)
+	}
+	return nc, nil
+}
+
+// ClientURL returns the URL of the listener, or "" when there is none.
+func (b *Bus) ClientURL() string {
+	if b.cfg.ListenAddr == "" {
+		return ""
+	}
+	return b.srv.ClientURL()
+}
+
+// Healthy returns why the server cannot do its work: a fatal condition, a stream that was not
+// recovered, or a JetStream write error, which only a restart heals. Nil means all is well.
+func (b *Bus) Healthy() error {
+	if err := b.log.fatal(); err != nil {
+		return err
+	}
+	if h := b.srv.Healthz(nil); h.Error != "" {
+		return fmt.Errorf("bus: %s: %w", h.Error, messages.ErrUnavailable)
+	}
+	return nil
+}
+
+// Close flushes and stops the server. It returns when everything has ended or ctx is done.
+func (b *Bus) Close(ctx context.Context) error {
+	if b.conn != nil {
+		b.conn.Close()
+	}
+	b.srv.Shutdown()
+	done := make(chan struct{})
+	go func() {
+		b.srv.WaitForShutdown()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return b.removeTemp()
+	case <-ctx.Done():
+		return errors.Join(fmt.Errorf("close bus: %w", ctx.Err()), b.removeTemp())
+	}
+}
+
+func (b *Bus) removeTemp() error {
+	if b.tmp == "" {
+		return nil
+	}
+	return os.RemoveAll(b.tmp)
+}
