@@ -207,7 +207,8 @@ func (b *Bus) ConnectChanges() (*nats.Conn, error) {
 
 func (b *Bus) connect(name, user, inbox string) (*nats.Conn, error) {
 	nc, err := nats.Connect("", nats.InProcessServer(b.srv), nats.Name(name), nats.UserInfo(user, b.secret),
-		nats.CustomInboxPrefix(inbox), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
+		nats.CustomInboxPrefix(inbox), nats.PermissionErrOnSubscribe(true),
+		nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			subject := ""
 			if sub != nil {
