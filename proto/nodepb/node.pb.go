@@ -448,9 +448,9 @@ func (x *Cluster) GetApiPort() uint32 {
 type Delta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Seq   uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	// The puts replace the whole set, from this delta to the one without "more".
+	// A whole set begins: the puts from here to the first delta without "more" replace all others.
 	Reset_ bool `protobuf:"varint,2,opt,name=reset,proto3" json:"reset,omitempty"`
-	// The next delta belongs to the same whole set.
+	// The whole set goes on in the next delta.
 	More   bool     `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
 	Put    []*Entry `protobuf:"bytes,4,rep,name=put,proto3" json:"put,omitempty"`
 	Remove []*Ref   `protobuf:"bytes,5,rep,name=remove,proto3" json:"remove,omitempty"`

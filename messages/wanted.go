@@ -1,0 +1,33 @@
+package messages
+
+import (
+	"encoding/binary"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/troupe-run/troupe/proto/nodepb"
+)
+
+// ContentHash identifies the content of one object of a node's wanted set: object is its JSON
+// without status, finished whether a pod has reached its end.
+func ContentHash(object []byte, finished bool) uint64 {
+	d := xxhash.New()
+	_, _ = d.Write(object)
+	if finished {
+		_, _ = d.Write([]byte{1})
+	}
+	return d.Sum64()
+}
+
+// EntryDigest is the part one object has in the digest of a node's wanted set. The digest of the
+// whole set is the sum of all parts, so that both halves keep it with each change and in any
+// order.
+func EntryDigest(ref *nodepb.Ref, hash uint64) uint64 {
+	b := make([]byte, 0, 128)
+	b = append(b, byte(ref.GetKind()))
+	for _, s := range []string{ref.GetNamespace(), ref.GetName(), ref.GetUid()} {
+		b = append(b, s...)
+		b = append(b, 0)
+	}
+	return xxhash.Sum64(binary.BigEndian.AppendUint64(b, hash))
+}
