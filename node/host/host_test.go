@@ -1,0 +1,179 @@
+package host_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/troupe-run/troupe/node/host"
+)
+
+// binDir is where make tools puts what a host runs.
+func binDir(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../../bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func config(t *testing.T) host.Config {
+	t.Helper()
+	run, err := os.MkdirTemp("/run", "troupe-test-")
+	if err != nil {
+		t.Skipf("no real containers here: %v", err)
+	}
+	cfg := host.Config{DataDir: t.TempDir(), RunDir: run, BinDir: binDir(t), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	if err := host.Preflight(cfg); err != nil {
+		t.Skipf("no real containers here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := host.Down(context.Background(), cfg); err != nil {
+			t.Errorf("down: %v", err)
+		}
+		left, err := mountinfo.GetMounts(mountinfo.PrefixFilter(cfg.DataDir))
+		if err != nil || len(left) > 0 {
+			t.Errorf("mounts left: %v, %v", left, err)
+		}
+	})
+	return cfg
+}
+
+func start(t *testing.T, cfg host.Config) *host.Host {
+	t.Helper()
+	begin := time.Now()
+	h, err := host.Start(t.Context(), cfg)
+	if err != nil {
+		log, _ := os.ReadFile(filepath.Join(cfg.DataDir, "containerd/containerd.log"))
+		t.Fatalf("start: %v\n%s", err, log)
+	}
+	t.Logf("start took %s", time.Since(begin))
+	return h
+}
+
+// sandbox runs a pod on the host's network, which needs no CNI configuration.
+func sandbox(t *testing.T, h *host.Host, name string) string {
+	t.Helper()
+	got, err := runtimeapi.NewRuntimeServiceClient(h.Conn()).RunPodSandbox(t.Context(), &runtimeapi.RunPodSandboxRequest{
+		Config: &runtimeapi.PodSandboxConfig{
+			Metadata:     &runtimeapi.PodSandboxMetadata{Name: name, Namespace: "default", Uid: name},
+			LogDirectory: t.TempDir(),
+			Linux: &runtimeapi.LinuxPodSandboxConfig{SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{
+				NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE}}},
+		}})
+	if err != nil {
+		t.Fatalf("run sandbox: %v", err)
+	}
+	return got.PodSandboxId
+}
+
+func ready(t *testing.T, h *host.Host, id string) bool {
+	t.Helper()
+	s, err := runtimeapi.NewRuntimeServiceClient(h.Conn()).PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
+	if err != nil {
+		t.Fatalf("status of sandbox: %v", err)
+	}
+	return s.Status.State == runtimeapi.PodSandboxState_SANDBOX_READY
+}
+
+// naming lists the processes that have text in their command line.
+func naming(text string) []int {
+	var out []int
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range lines {
+		line, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(line), text) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// pid is the process of containerd, 0 when there is none.
+func pid(cfg host.Config) int {
+	if all := naming(cfg.DataDir + "/containerd/config.toml"); len(all) > 0 {
+		return all[0]
+	}
+	return 0
+}
+
+func waitFor(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(20 * time.Second)
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func TestPodsOutliveEveryRestart(t *testing.T) {
+	cfg := config(t)
+	first := start(t, cfg)
+	id := sandbox(t, first, "a")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := pid(cfg)
+
+	adopted := start(t, cfg)
+	if now := pid(cfg); now != before {
+		t.Errorf("containerd is process %d, want the adopted %d", now, before)
+	}
+	if !ready(t, adopted, id) {
+		t.Error("the pod did not survive adoption")
+	}
+
+	// A containerd that dies comes back by itself, and its pods never noticed.
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- adopted.Run(ctx) }()
+	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "containerd to come back", func() bool {
+		now := pid(cfg)
+		return now != 0 && now != before && adopted.Healthy() == nil
+	})
+	if !ready(t, adopted, id) {
+		t.Error("the pod did not survive the death of containerd")
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("run: %v", err)
+	}
+	if err := adopted.Close(); err != nil {
+		t.Error(err)
+	}
+
+	// Even with containerd killed and nobody watching, Down finds and removes the pod.
+	if err := syscall.Kill(pid(cfg), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Down(t.Context(), cfg); err != nil {
+		t.Fatalf("down: %v", err)
+	}
+	if left := append(naming(cfg.DataDir), naming(cfg.RunDir)...); len(left) > 0 {
+		t.Errorf("processes left: %v", left)
+	}
+	if err := host.Down(t.Context(), cfg); err != nil {
+		t.Errorf("down again: %v", err)
+	}
+}
