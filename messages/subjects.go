@@ -180,6 +180,11 @@ func NodeUp(region, node, what string) string { return nodePrefix(region, node) 
 // NodeUpAll selects everything any node of the region reports.
 func NodeUpAll(region string) string { return "troupe." + EscapeToken(region) + ".node.*.up.>" }
 
+// NodesUp selects one kind of report of all nodes of the region.
+func NodesUp(region, what string) string {
+	return "troupe." + EscapeToken(region) + ".node.*.up." + what
+}
+
 // ParseNodeUp returns the node and the kind of report of a [NodeUp] subject.
 func ParseNodeUp(subject string) (node, what string, err error) {
 	t := strings.Split(subject, ".")
