@@ -203,3 +203,28 @@ func ProxyDeltas(region string) string { return "troupe." + EscapeToken(region) 
 
 // ProxySnapshot answers a proxy that asks for the whole set.
 func ProxySnapshot(region string) string { return "troupe." + EscapeToken(region) + ".proxy.snapshot" }
+
+// ActorInbox is where the actors of one process receive what actors of other processes send.
+func ActorInbox(region, address string) string {
+	return "troupe." + EscapeToken(region) + ".actors." + EscapeToken(address) + ".inbox"
+}
+
+// ActorBounce is the reply subject of a message from the actor id at address: NATS answers there
+// when nobody listens.
+func ActorBounce(region, address, id string) string {
+	return "troupe." + EscapeToken(region) + ".actors." + EscapeToken(address) + ".bounce." + EscapeToken(id)
+}
+
+// ActorBounces selects every bounce of one process.
+func ActorBounces(region, address string) string {
+	return "troupe." + EscapeToken(region) + ".actors." + EscapeToken(address) + ".bounce.*"
+}
+
+// ParseActorBounce returns the actor id of an [ActorBounce] subject.
+func ParseActorBounce(subject string) (id string, err error) {
+	t := strings.Split(subject, ".")
+	if len(t) != 6 || t[2] != "actors" || t[4] != "bounce" {
+		return "", fmt.Errorf("parse bounce subject %q: %w", subject, ErrInvalid)
+	}
+	return UnescapeToken(t[5])
+}

@@ -23,7 +23,7 @@ func Ask[R any](ctx context.Context, s *System, to *actor.PID, msg any) (R, erro
 		switch m := out.(type) {
 		case R:
 			return m, nil
-		case *actor.DeadLetterResponse:
+		case *actor.DeadLetterResponse, *actor.Terminated:
 			return none, fmt.Errorf("ask %s: %w", to.Id, ErrNoActor)
 		default:
 			return none, fmt.Errorf("ask %s: unexpected answer %T", to.Id, out)
@@ -59,10 +59,10 @@ func (w *waiter) put(msg any) {
 	}
 }
 
+// sendSystem sends a system message from outside; for an unknown actor it becomes a dead letter.
 func sendSystem(sys *actor.ActorSystem, to *actor.PID, msg any) {
-	if p, ok := sys.ProcessRegistry.Get(to); ok {
-		p.SendSystemMessage(to, msg)
-	}
+	p, _ := sys.ProcessRegistry.Get(to)
+	p.SendSystemMessage(to, msg)
 }
 
 // Ref is an actor's address that accepts only messages of M, a sealed interface of that actor.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/asynkron/protoactor-go/eventstream"
 )
 
 // Config of a [System].
@@ -30,14 +31,32 @@ func New(cfg Config) *System {
 	}
 	c := actor.NewConfig()
 	c.LoggerFactory = func(*actor.ActorSystem) *slog.Logger { return slog.New(warnOnly{log.Handler()}) }
-	c.DeadLetterThrottleCount = 0 // throttling starts a goroutine that sleeps; our handler drops these lines anyway
 	s := &System{actors: actor.NewActorSystemWithConfig(c)}
+	s.answerDeadLetters()
 	pid, err := s.actors.Root.SpawnNamed(Props(func() actor.Actor { return &guardian{} }), "troupe")
 	if err != nil {
 		panic(err) // a fresh registry has no such name
 	}
 	s.root = pid
 	return s
+}
+
+// answerDeadLetters replaces protoactor's handling, whose throttle starts a sleeping goroutine that
+// outlives a test's bubble. Askers and watchers of an actor that is gone hear so at once.
+func (s *System) answerDeadLetters() {
+	s.actors.EventStream = eventstream.NewEventStream()
+	s.actors.EventStream.Subscribe(func(e any) {
+		d, ok := e.(*actor.DeadLetterEvent)
+		if !ok {
+			return
+		}
+		if d.Sender != nil {
+			s.actors.Root.Send(d.Sender, &actor.DeadLetterResponse{})
+		}
+		if w, ok := d.Message.(*actor.Watch); ok {
+			sendSystem(s.actors, w.Watcher, &actor.Terminated{Who: d.PID, Why: actor.TerminatedReason_NotFound})
+		}
+	})
 }
 
 // warnOnly drops protoactor's own chatter (dead letters and recoveries at info).
