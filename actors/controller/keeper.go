@@ -105,7 +105,7 @@ func (k *keeper) change(c actor.Context, key messages.Key) {
 }
 
 func (k *keeper) spawn(c actor.Context, key messages.Key, e *entry) {
-	cfg := objectConfig{key: key, reconcile: k.spec.Reconcile, slots: k.slots, log: k.log}
+	cfg := objectConfig{key: key, reconcile: k.spec.Reconcile, every: k.spec.Every, slots: k.slots, log: k.log}
 	pid, err := c.SpawnNamed(newObject(cfg), messages.EscapeToken(key.String()))
 	if err != nil {
 		panic(err) // names of children are ours alone; gone() comes before a second spawn

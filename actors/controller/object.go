@@ -22,13 +22,14 @@ const (
 type objectConfig struct {
 	key       messages.Key
 	reconcile func(context.Context, messages.Key) (Result, error)
+	every     time.Duration
 	slots     stage.Semaphore
 	log       *slog.Logger
 }
 
 // object reconciles one object: one run at a time, one more when something came meanwhile.
 //
-// Accepts: reconcile from its keeper, againDue from its timer.
+// Accepts: reconcile from its keeper, againDue and restDue from its timers.
 // Sends:   idle to its keeper when there is nothing left to do.
 // Restart: reconciles once.
 type object struct {
@@ -36,14 +37,17 @@ type object struct {
 	seen        uint64
 	busy, dirty bool
 	failures    int
-	timer       *stage.Timer
+	timer       *stage.Timer // until the next run that nothing asked for
+	rest        *stage.Timer // until runs are far enough apart
 }
 
 type (
 	// reconcile says that the object may differ; n counts the keeper's sends to this actor.
 	reconcile struct{ n uint64 }
-	// againDue is the actor's own timer.
+	// againDue says that a retry or a requeue has waited long enough.
 	againDue struct{}
+	// restDue says that the distance to the last run is kept.
+	restDue struct{}
 	// idle tells the keeper that all up to seen is done.
 	idle struct {
 		key  messages.Key
@@ -54,10 +58,13 @@ type (
 func (reconcile) CoalesceKey() any { return reconcile{} }
 
 func newObject(cfg objectConfig) *actor.Props {
-	restarted := false
+	var last *object
 	return stage.Props(func() actor.Actor {
-		o := &object{cfg: cfg, dirty: restarted}
-		restarted = true
+		o := &object{cfg: cfg}
+		if last != nil {
+			o.dirty, o.seen = true, last.seen
+		}
+		last = o
 		return o
 	})
 }
@@ -72,12 +79,16 @@ func (o *object) Receive(c actor.Context) {
 		o.seen = m.n
 		o.run(c)
 	case againDue:
+		o.timer = nil
 		o.run(c)
+	case restDue:
+		o.rest = nil
+		o.settle(c)
 	}
 }
 
 func (o *object) run(c actor.Context) {
-	if o.busy {
+	if o.busy || o.rest != nil {
 		o.dirty = true
 		return
 	}
@@ -98,12 +109,23 @@ func (o *object) done(c actor.Context, res Result, err error) {
 	} else {
 		o.failures = 0
 	}
-	switch {
-	case o.dirty && err == nil:
-		o.run(c)
-	case res.After > 0:
+	if res.After > 0 {
 		o.timer = stage.After(c, res.After, againDue{})
-	default:
+	}
+	if o.cfg.every > 0 {
+		o.rest = stage.After(c, o.cfg.every, restDue{})
+		return
+	}
+	o.settle(c)
+}
+
+// settle decides what follows a run: the next one, a timer that is set, or leave to go. After a
+// failure a change that came during the run waits for the retry.
+func (o *object) settle(c actor.Context) {
+	switch {
+	case o.dirty && (o.failures == 0 || o.timer == nil):
+		o.run(c)
+	case o.timer == nil:
 		c.Send(c.Parent(), idle{o.cfg.key, o.seen})
 	}
 }

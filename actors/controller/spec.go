@@ -29,6 +29,9 @@ type Spec struct {
 	Watches []Watch
 	// Reconcile brings one object to where it should be. It may block; ctx ends with the actor.
 	Reconcile func(ctx context.Context, key messages.Key) (Result, error)
+	// Every is the least time between two reconciles of one object, so that a burst of changes
+	// costs few of them; the first one after a rest is at once. 0 means no distance.
+	Every time.Duration
 	// Workers is how many reconciles run at a time; 0 means 16.
 	Workers int
 }
