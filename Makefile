@@ -51,6 +51,50 @@ $(CNI_BINS) &: tools.mod
 $(BIN)/pause: node/host/pause/main.go
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $@ ./node/host/pause
 
+# What the node needs of the distribution. kubectl is no package of Debian 12; tests that want the
+# stock one skip without it, and troupe brings its own.
+DEPS := runc iptables iproute2 conntrack procps ca-certificates
+
+.PHONY: deps
+deps: ## install the Debian packages that are missing (root)
+	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Abbrev}\n' $(DEPS) 2>/dev/null | awk '$$2 == "ii" { print $$1 }' \
+		| sort > /tmp/troupe-deps.$$$$; printf '%s\n' $(DEPS) | sort | comm -23 - /tmp/troupe-deps.$$$$; rm -f /tmp/troupe-deps.$$$$); \
+	if [ -n "$$missing" ]; then \
+		echo "installing" $$missing; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+.PHONY: demo
+demo: deps build ## start a cluster here and run the example application on it (root)
+	./testkit/example/demo.sh up
+
+.PHONY: demo-down
+demo-down: ## remove every trace of the demo
+	./testkit/example/demo.sh down
+
+.PHONY: test
+test: tools ## run all tests; those with real containers need root
+	$(GO) test -timeout 20m ./...
+
+.PHONY: race
+race: tools ## run all tests under the race detector
+	$(GO) test -race -timeout 40m ./...
+
+.PHONY: check
+check: ## formatting, vet, and the linters of .golangci.yml
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	@if command -v golangci-lint >/dev/null; then golangci-lint run; \
+	else echo "golangci-lint is not installed: its rules were not checked (go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@latest)"; fi
+
+.PHONY: bench
+bench: build ## run the benchmarks whose figures BENCHMARKS.md shows
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./testkit/... ./cluster/... ./node/... ./proxy/... ./actors/...
+
+.PHONY: proto
+proto: ## generate proto/*/*.pb.go (needs protobuf-compiler)
+	./proto/generate.sh
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf $(BIN)
