@@ -15,7 +15,7 @@ CONTAINERD_VERSION := $(shell awk '$$1 == "$(CONTAINERD)" { print $$2 }' tools.m
 CONTAINERD_LDFLAGS := $(LDFLAGS) -X $(CONTAINERD)/version.Version=$(CONTAINERD_VERSION)
 
 CNI         := github.com/containernetworking/plugins/plugins
-CNI_PLUGINS := main/bridge main/loopback ipam/host-local meta/portmap
+CNI_PLUGINS := main/bridge ipam/host-local meta/portmap
 CNI_BINS    := $(addprefix $(BIN)/cni/,$(notdir $(CNI_PLUGINS)))
 
 TOOLS := $(BIN)/containerd $(BIN)/containerd-shim-runc-v2 $(BIN)/pause $(CNI_BINS)
