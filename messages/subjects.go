@@ -93,20 +93,11 @@ func keyTokens(k Key) string {
 // StateSubject is the subject of one object in a state bucket: $KV.<bucket>.<group>.<resource>.<namespace>.<name>.
 func StateSubject(bucket string, k Key) string { return "$KV." + bucket + "." + keyTokens(k) }
 
-// StateAll selects every record of a state bucket, StateObjects only those of objects.
+// StateAll selects every record of a state bucket.
 func StateAll(bucket string) string { return "$KV." + bucket + ".>" }
-
-// StateObjects selects the objects of a state bucket, without the store's own records.
-func StateObjects(bucket string) string { return "$KV." + bucket + ".*.*.*.*" }
 
 // StateRecord is the subject of a record that the store keeps for itself, such as its epoch.
 func StateRecord(bucket, name string) string { return "$KV." + bucket + "." + EscapeToken(name) }
-
-// ChangeMapping is the subject that [StateObjects] is republished to: [Change] with the tokens
-// carried over by NATS itself.
-func ChangeMapping(region string) string {
-	return ChangePrefix(region) + "{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}"
-}
 
 // ParseStateSubject reverts [StateSubject]; it returns an error wrapping [ErrInvalid] for a
 // subject of another shape.
@@ -227,4 +218,34 @@ func ParseActorBounce(subject string) (id string, err error) {
 		return "", fmt.Errorf("parse bounce subject %q: %w", subject, ErrInvalid)
 	}
 	return UnescapeToken(t[5])
+}
+
+// StreamUp is where a byte stream's dialer writes to its listener: base is the subject that was
+// dialed, such as a [NodeStream], id names the stream. [StreamDown] is the way back.
+func StreamUp(base, id string) string { return base + "." + id + ".up" }
+
+// StreamDown is where a byte stream's listener writes to its dialer.
+func StreamDown(base, id string) string { return base + "." + id + ".down" }
+
+// ParseStreamUp reverts [StreamUp]; it returns an error wrapping [ErrInvalid] for another shape.
+func ParseStreamUp(subject string) (base, id string, err error) {
+	head, ok := strings.CutSuffix(subject, ".up")
+	at := strings.LastIndexByte(head, '.')
+	if !ok || at < 0 {
+		return "", "", fmt.Errorf("parse stream subject %q: %w", subject, ErrInvalid)
+	}
+	return head[:at], head[at+1:], nil
+}
+
+// NodeStreamAll is the base on which one process listens for the streams of all nodes of a region;
+// [ParseNodeStream] tells which node a stream is for.
+func NodeStreamAll(region string) string { return "troupe." + EscapeToken(region) + ".node.*.stream" }
+
+// ParseNodeStream returns the node of a [NodeStream] subject.
+func ParseNodeStream(subject string) (node string, err error) {
+	t := strings.Split(subject, ".")
+	if len(t) != 5 || t[0] != "troupe" || t[2] != "node" || t[4] != "stream" {
+		return "", fmt.Errorf("parse node stream subject %q: %w", subject, ErrInvalid)
+	}
+	return UnescapeToken(t[3])
 }
