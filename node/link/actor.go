@@ -40,11 +40,10 @@ type link struct {
 
 	session  uint64
 	seq      uint64
-	welcome  bool // the session has welcomed this incarnation
-	synced   bool // Synced{Confirmed: true} has been delivered in this session
-	asked    bool // a resync has been asked for and nothing came yet
-	staging  bool // a whole set is arriving
-	staged   []*nodepb.Entry
+	welcome  bool   // the session has welcomed this incarnation
+	synced   bool   // Synced{Confirmed: true} has been delivered in this session
+	asked    bool   // a resync has been asked for and nothing came yet
+	staged   change // the parts of a change that have arrived
 	hello    *stage.Timer
 	helloGap time.Duration
 	flushing bool // flushDue is in the mailbox
@@ -88,7 +87,7 @@ func (l *link) Receive(c actor.Context) {
 func (l *link) start(c actor.Context) {
 	if !l.mem.loaded {
 		l.mem.loaded = true
-		l.loadCheckpoint()
+		l.loadCheckpoint(c)
 	}
 	if err := l.hub.join(l.cfg.Node.Name, l.cfg.Stage, c.Self()); err != nil {
 		l.log.Error("link is deaf", "err", err) // only a connection closed for good does this
@@ -153,8 +152,13 @@ func (l *link) podReported(c actor.Context, r PodReport) {
 	if r.Status.Phase == corev1.PodSucceeded || r.Status.Phase == corev1.PodFailed {
 		l.save(c) // a boot from the checkpoint must not run it again
 	}
+	l.flushSoon(c)
+}
+
+// flushSoon sends due reports behind whatever is in the mailbox already, so that the reports of a
+// burst share a message.
+func (l *link) flushSoon(c actor.Context) {
 	if !l.flushing {
-		// Behind whatever is in the mailbox already: reports of a burst share a message.
 		l.flushing = true
 		c.Send(c.Self(), flushDue{})
 	}
@@ -211,12 +215,15 @@ func (l *link) send(what string, m proto.Message) {
 }
 
 // deliver tells the node, with the newest status this node knows of each pod.
-func (l *link) deliver(m Message) {
+func (l *link) deliver(c actor.Context, m Message) {
 	if w, ok := m.(Wanted); ok {
 		if st, ok := l.mem.status(w.Pod.UID); ok {
 			pod := *w.Pod
 			pod.Status = st
 			m = Wanted{Pod: &pod}
+		}
+		if w.Pod.DeletionTimestamp != nil && l.mem.finished(w.Pod.UID) {
+			l.flushSoon(c) // it was finished before it was marked: now its object may go
 		}
 	}
 	if u, ok := m.(Unwanted); ok {
@@ -227,8 +234,8 @@ func (l *link) deliver(m Message) {
 
 // unknownPod handles that the control plane has no such pod. When the wanted set holds it, its
 // removal is on the way; otherwise this node runs what nobody wants.
-func (l *link) unknownPod(uid types.UID) {
+func (l *link) unknownPod(c actor.Context, uid types.UID) {
 	if !l.set.hasPod(uid) {
-		l.deliver(Unwanted{UID: uid})
+		l.deliver(c, Unwanted{UID: uid})
 	}
 }

@@ -63,7 +63,7 @@ func (l *link) arrived(c actor.Context, data []byte) {
 	case *nodepb.Down_Probe:
 		l.heartbeat()
 	case *nodepb.Down_Acks:
-		l.confirmed(b.Acks.GetAcks())
+		l.confirmed(c, b.Acks.GetAcks())
 	case *nodepb.Down_Token:
 		l.tokens.answered(b.Token)
 	}
@@ -93,12 +93,12 @@ func (l *link) welcomed(c actor.Context, session uint64, w *nodepb.Welcome) {
 	l.hello.Stop()
 	l.helloGap = minHello
 	l.session, l.seq, l.welcome, l.synced = session, 0, true, false
-	l.asked, l.staging, l.staged = false, false, nil
+	l.asked, l.staged = false, change{}
 	if string(l.mem.stored) != string(w.GetNode()) || !proto.Equal(l.mem.cluster, w.GetCluster()) {
 		l.mem.stored, l.mem.cluster = w.GetNode(), w.GetCluster()
 		l.save(c)
 	}
-	l.deliver(Registered{Node: node, Cluster: clusterOf(w.GetCluster())})
+	l.deliver(c, Registered{Node: node, Cluster: clusterOf(w.GetCluster())})
 	l.mem.reopen()
 	l.flush()
 }
@@ -118,19 +118,15 @@ func (l *link) changed(c actor.Context, d *nodepb.Delta) {
 	}
 	l.seq = d.GetSeq()
 	if d.GetReset_() {
-		l.staging, l.staged, l.asked = true, nil, false
+		l.staged, l.asked = change{whole: true}, false
 	}
-	put := d.GetPut()
-	if l.staging {
-		l.staged = append(l.staged, put...)
-		if d.GetMore() {
-			l.ack()
-			return
-		}
-		put = l.staged
+	l.staged.put = append(l.staged.put, d.GetPut()...)
+	l.staged.remove = append(l.staged.remove, d.GetRemove()...)
+	if d.GetMore() {
+		return
 	}
-	out, errs := l.set.apply(put, d.GetRemove(), l.staging)
-	l.staging, l.staged = false, nil
+	out, errs := l.set.apply(l.staged)
+	l.staged = change{}
 	for _, err := range errs {
 		l.log.Error("wanted object dropped", "err", err)
 	}
@@ -138,16 +134,18 @@ func (l *link) changed(c actor.Context, d *nodepb.Delta) {
 		l.save(c)
 	}
 	for _, m := range out {
-		l.deliver(m)
+		l.deliver(c, m)
 	}
 	if l.set.sum() != d.GetDigest() {
-		l.resync("digest")
+		if !l.asked {
+			l.resync("digest")
+		}
 		return
 	}
 	l.ack()
 	if !l.synced {
 		l.synced = true
-		l.deliver(Synced{Confirmed: true})
+		l.deliver(c, Synced{Confirmed: true})
 	}
 }
 
@@ -175,14 +173,14 @@ func (l *link) ack() {
 	l.send("ack", &nodepb.DeltaAck{Session: l.session, Seq: l.seq, Digest: l.set.sum()})
 }
 
-func (l *link) confirmed(acks []*nodepb.Ack) {
+func (l *link) confirmed(c actor.Context, acks []*nodepb.Ack) {
 	for _, a := range acks {
 		switch {
 		case a.GetUid() == "":
 			l.mem.nodeConfirmed = max(l.mem.nodeConfirmed, a.GetVersion())
 		case a.GetUnknown():
 			l.mem.confirm(types.UID(a.GetUid()), a.GetVersion())
-			l.unknownPod(types.UID(a.GetUid()))
+			l.unknownPod(c, types.UID(a.GetUid()))
 		default:
 			l.mem.confirm(types.UID(a.GetUid()), a.GetVersion())
 		}

@@ -51,15 +51,21 @@ func keyOf(r *nodepb.Ref) setKey {
 	return k
 }
 
-// apply makes one complete change of the set: puts and removals, or with whole set the puts as
-// the new set. It returns what the node has to be told, objects before the pods that use them. An
-// entry that cannot be read is kept in the digest, so that it is not asked for again and again,
-// but never delivered; the errors say which.
-func (s *wantedSet) apply(put []*nodepb.Entry, remove []*nodepb.Ref, whole bool) (out []Message, errs []error) {
+// change is one complete change of the set: puts and removals, or the puts as the whole new set.
+type change struct {
+	put    []*nodepb.Entry
+	remove []*nodepb.Ref
+	whole  bool
+}
+
+// apply makes one change. It returns what the node has to be told, objects before the pods that
+// use them. An entry that cannot be read is kept in the digest, so that it is not asked for again
+// and again, but never delivered; the errors say which.
+func (s *wantedSet) apply(ch change) (out []Message, errs []error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if whole {
-		remove = s.missing(put)
+	if ch.whole {
+		ch.remove = s.missing(ch.put)
 	}
 	var pods []Message
 	tell := func(m Message) {
@@ -69,10 +75,10 @@ func (s *wantedSet) apply(put []*nodepb.Entry, remove []*nodepb.Ref, whole bool)
 			pods = append(pods, m)
 		}
 	}
-	for _, ref := range remove {
+	for _, ref := range ch.remove {
 		tell(s.remove(keyOf(ref)))
 	}
-	for _, e := range put {
+	for _, e := range ch.put {
 		m, err := s.put(e)
 		if err != nil {
 			errs = append(errs, err)

@@ -448,13 +448,13 @@ func (x *Cluster) GetApiPort() uint32 {
 type Delta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Seq   uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	// A whole set begins: the puts from here to the first delta without "more" replace all others.
+	// The puts of this change replace the whole set.
 	Reset_ bool `protobuf:"varint,2,opt,name=reset,proto3" json:"reset,omitempty"`
-	// The whole set goes on in the next delta.
+	// The change goes on in the next delta; it is applied with its last one, all at once.
 	More   bool     `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
 	Put    []*Entry `protobuf:"bytes,4,rep,name=put,proto3" json:"put,omitempty"`
 	Remove []*Ref   `protobuf:"bytes,5,rep,name=remove,proto3" json:"remove,omitempty"`
-	// The digest of the set once this delta is applied; meaningless while "more" is set.
+	// The digest of the set once the change is applied; unset while "more" is.
 	Digest        uint64 `protobuf:"fixed64,6,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
