@@ -2,12 +2,13 @@
 // <dir>/<uid>/volumes, says what to mount into each container, keeps projected content fresh and
 // takes everything down again. Start with [Manager].
 //
-//	m := volume.NewManager(volume.Config{Dir: "<data>/pods", Objects: o, Tokens: t, Log: log})
-//	err := m.Setup(ctx, pod)                   // idempotent; errors.As *volume.Error: waiting reason
-//	mounts, err := m.Mounts(pod, &c, env)      // []*runtimeapi.Mount of one container
+//	m, err := volume.NewManager(volume.Config{Dir: "<data>/pods", Objects: o, Tokens: t, Log: log})
+//	err = m.Setup(ctx, pod)                    // idempotent; errors.As *volume.Error: waiting reason
+//	mounts, err := m.Mounts(pod, &c, expand)   // []*runtimeapi.Mount of one container
 //	m.Refresh(ctx, pod)                        // new content of configMap, secret, projected, downwardAPI
-//	m.Hosts(pod, ips, domain)                  // mount of the pod's /etc/hosts
-//	m.TerminationFile(pod, &c, attempt)        // mount and host path of the termination message
+//	m.Hosts(pod, ips, hostname, domain)        // mount of the pod's /etc/hosts
+//	m.TerminationFile(uid, &c, attempt)        // mount for the termination message
+//	m.Termination(uid, container, attempt)     // what the container wrote there
 //	m.Teardown(uid)                            // unmounts and removes all of a pod
 //	m.Sweep(livingUIDs)                        // Teardown of every pod that is not alive
 //
