@@ -1,0 +1,98 @@
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	kjson "sigs.k8s.io/json"
+
+	"github.com/troupe-run/troupe/actors/objects"
+)
+
+// encode returns an object as it is stored: Kubernetes JSON with apiVersion and kind, without a
+// resourceVersion. It sets the kind on obj, which must therefore be the caller's own.
+func (r *Resource) encode(obj objects.Object) ([]byte, error) {
+	if r.Codec != nil {
+		return runtime.Encode(r.Codec, obj)
+	}
+	if !r.Kind.Empty() {
+		obj.GetObjectKind().SetGroupVersionKind(r.Kind)
+	}
+	return json.Marshal(obj)
+}
+
+// decode returns the object in data with its resourceVersion set to rev.
+func (r *Resource) decode(data []byte, rev uint64) (objects.Object, error) {
+	obj, err := r.decodeObject(data)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s: %w", r.Resource, err)
+	}
+	setRevision(obj, rev)
+	return obj, nil
+}
+
+func (r *Resource) decodeObject(data []byte) (objects.Object, error) {
+	switch {
+	case r.Codec != nil:
+		out, err := runtime.Decode(r.Codec, data)
+		if err != nil {
+			return nil, err
+		}
+		obj, ok := out.(objects.Object)
+		if !ok {
+			return nil, fmt.Errorf("%T has no metadata", out)
+		}
+		return obj, nil
+	case r.New != nil:
+		obj := r.New()
+		return obj, kjson.UnmarshalCaseSensitivePreserveInts(data, obj)
+	default:
+		obj := &unstructured.Unstructured{}
+		return obj, kjson.UnmarshalCaseSensitivePreserveInts(data, &obj.Object)
+	}
+}
+
+func setRevision(obj metav1.Object, rev uint64) {
+	if rev == 0 {
+		obj.SetResourceVersion("")
+		return
+	}
+	obj.SetResourceVersion(strconv.FormatUint(rev, 10))
+}
+
+// WithRevision returns obj with another resourceVersion (none for 0). Everything but the outermost
+// struct is shared with obj, so neither may be changed.
+func WithRevision(obj objects.Object, rev uint64) objects.Object {
+	var out objects.Object
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		content := maps.Clone(u.Object)
+		if meta, ok := content["metadata"].(map[string]any); ok {
+			content["metadata"] = maps.Clone(meta)
+		}
+		out = &unstructured.Unstructured{Object: content}
+	} else {
+		v := reflect.New(reflect.TypeOf(obj).Elem())
+		v.Elem().Set(reflect.ValueOf(obj).Elem())
+		out = v.Interface().(objects.Object)
+	}
+	setRevision(out, rev)
+	return out
+}
+
+func ownerUIDs(obj objects.Object) []string {
+	refs := obj.GetOwnerReferences()
+	if len(refs) == 0 {
+		return nil
+	}
+	uids := make([]string, len(refs))
+	for i := range refs {
+		uids[i] = string(refs[i].UID)
+	}
+	return uids
+}

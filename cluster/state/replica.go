@@ -1,0 +1,175 @@
+package state
+
+import (
+	"container/heap"
+	"crypto/sha256"
+	"slices"
+
+	"github.com/google/btree"
+
+	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/messages"
+)
+
+// Sum identifies an encoding: two objects of one resource with the same Sum are the same.
+type Sum [16]byte
+
+// SumOf returns the Sum of an encoded object.
+func SumOf(data []byte) Sum {
+	full := sha256.Sum256(data)
+	return Sum(full[:16])
+}
+
+// Entry is one object with what the store knows about it.
+type Entry struct {
+	Object objects.Object
+	Rev    uint64
+	// Sum and Size are of the encoded object.
+	Sum  Sum
+	Size int
+	// Expires is the Unix time in seconds when the store deletes the object; 0 is never.
+	Expires int64
+}
+
+type name struct{ namespace, name string }
+
+// record is the row of one live object; it stays the same row over all its updates.
+type record struct {
+	Entry
+	key  messages.Key
+	path string
+}
+
+// pathOf orders rows as Kubernetes lists them: by namespace and name joined by a slash.
+func pathOf(key messages.Key) string {
+	if key.Namespace == "" {
+		return key.Name
+	}
+	return key.Namespace + "/" + key.Name
+}
+
+// table holds one resource: rows by name and in order, its indexes and its recent events.
+type table struct {
+	Resource
+	registered bool
+	rows       map[name]*record
+	order      *btree.BTreeG[*record]
+	indexes    map[string]*index
+	bytes      int64
+	log        eventLog
+}
+
+type index struct {
+	of   func(objects.Object) []string
+	rows map[string]map[*record]struct{}
+}
+
+func newTable(r Resource) *table {
+	t := &table{
+		rows:  map[name]*record{},
+		order: btree.NewG(32, func(a, b *record) bool { return a.path < b.path }),
+	}
+	t.describe(r)
+	return t
+}
+
+// describe sets what the table knows of its objects; the caller has made the rows fit.
+func (t *table) describe(r Resource) {
+	t.Resource = r
+	t.indexes = make(map[string]*index, len(r.Indexes)+1)
+	add := func(name string, of func(objects.Object) []string) {
+		ix := &index{of: of, rows: map[string]map[*record]struct{}{}}
+		for _, row := range t.rows {
+			ix.add(row, of(row.Object))
+		}
+		t.indexes[name] = ix
+	}
+	add(objects.IndexOwner, ownerUIDs)
+	for name, of := range r.Indexes {
+		add(name, of)
+	}
+}
+
+// put stores e under key and returns the object it replaced, if any.
+func (t *table) put(key messages.Key, e Entry) (old objects.Object) {
+	n := name{key.Namespace, key.Name}
+	row := t.rows[n]
+	if row == nil {
+		row = &record{key: key, path: pathOf(key)}
+		t.rows[n] = row
+		t.order.ReplaceOrInsert(row)
+	} else {
+		old = row.Object
+	}
+	t.bytes += int64(e.Size - row.Size)
+	row.Entry = e
+	for _, ix := range t.indexes {
+		var before []string
+		if old != nil {
+			before = ix.of(old)
+		}
+		if after := ix.of(e.Object); !slices.Equal(before, after) {
+			ix.remove(row, before)
+			ix.add(row, after)
+		}
+	}
+	return old
+}
+
+// remove deletes the row of key and returns its object, nil when there was none.
+func (t *table) remove(key messages.Key) objects.Object {
+	n := name{key.Namespace, key.Name}
+	row := t.rows[n]
+	if row == nil {
+		return nil
+	}
+	delete(t.rows, n)
+	t.order.Delete(row)
+	t.bytes -= int64(row.Size)
+	for _, ix := range t.indexes {
+		ix.remove(row, ix.of(row.Object))
+	}
+	return row.Object
+}
+
+func (ix *index) add(row *record, values []string) {
+	for _, v := range values {
+		set := ix.rows[v]
+		if set == nil {
+			set = map[*record]struct{}{}
+			ix.rows[v] = set
+		}
+		set[row] = struct{}{}
+	}
+}
+
+func (ix *index) remove(row *record, values []string) {
+	for _, v := range values {
+		if set := ix.rows[v]; set != nil {
+			if delete(set, row); len(set) == 0 {
+				delete(ix.rows, v)
+			}
+		}
+	}
+}
+
+// deadline is one entry of the expiry heap; it is stale when the object's Expires differs by then.
+type deadline struct {
+	at  int64
+	key messages.Key
+}
+
+type deadlines []deadline
+
+func (d deadlines) Len() int           { return len(d) }
+func (d deadlines) Less(i, j int) bool { return d[i].at < d[j].at }
+func (d deadlines) Swap(i, j int)      { d[i], d[j] = d[j], d[i] }
+func (d *deadlines) Push(x any)        { *d = append(*d, x.(deadline)) }
+func (d *deadlines) Pop() any {
+	last := len(*d) - 1
+	x := (*d)[last]
+	*d = (*d)[:last]
+	return x
+}
+
+var _ heap.Interface = (*deadlines)(nil)

@@ -1,0 +1,300 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/messages"
+)
+
+// Store is one open bucket.
+type Store struct {
+	cfg    Config
+	log    *slog.Logger
+	id     string // of this process's writes
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	stream jetstream.Stream
+
+	mu        sync.RWMutex // guards all below, and the contents of tables
+	tables    map[messages.Resource]*table
+	rev       uint64   // newest revision that is on disk and applied
+	floor     uint64   // see Floor
+	past      []*table // one entry per remembered event, oldest first: whose it is
+	pastBytes int
+	expiry    deadlines
+
+	writer  *writer
+	feed    *feed
+	changes *publisher // nil when changes are not published
+	stalled atomic.Pointer[error]
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+}
+
+// Open takes over the bucket, creating it if needed, reads all of it and returns when reads and
+// writes are served. ctx bounds the opening only.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	cfg.complete()
+	s := &Store{
+		cfg: cfg, id: nuid.Next(), tables: map[messages.Resource]*table{},
+		log: cfg.Log.With("actor", "state", "bucket", cfg.Bucket),
+	}
+	for _, r := range cfg.Resources {
+		t := newTable(r)
+		t.registered = true
+		s.tables[r.Resource] = t
+	}
+	if err := s.open(ctx); err != nil {
+		if s.nc != nil {
+			s.nc.Close()
+		}
+		if s.changes != nil {
+			s.changes.nc.Close()
+		}
+		return nil, fmt.Errorf("open bucket %s: %w", cfg.Bucket, err)
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context) error {
+	var err error
+	if s.nc, err = s.cfg.Bus.Connect("state-" + s.cfg.Bucket); err != nil {
+		return err
+	}
+	if s.js, err = jetstream.New(s.nc); err != nil {
+		return err
+	}
+	if s.stream, err = s.ensureStream(ctx); err != nil {
+		return err
+	}
+	if s.cfg.Changes != nil {
+		changes, err := s.openChanges(ctx)
+		if err != nil {
+			return err
+		}
+		s.changes = changes
+	}
+	s.writer = newWriter(s)
+	// The epoch record comes before replay: from here on no other writer can change what is read.
+	epoch, err := s.writer.takeOver(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.replay(ctx, epoch); err != nil {
+		return err
+	}
+	s.rev, s.floor = epoch, epoch
+	s.feed = newFeed()
+	//nolint:forbidigo // the store outlives the call that opens it; Close ends it
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.done.Go(func() { s.writer.run(run) })
+	s.done.Go(func() { s.feed.run(run) })
+	if s.changes != nil {
+		s.done.Go(func() { s.changes.run(run) })
+	}
+	return nil
+}
+
+// Close lets accepted writes finish and ends the store. Later commits fail with
+// messages.ErrUnavailable.
+func (s *Store) Close(ctx context.Context) error {
+	err := s.writer.drain(ctx)
+	if s.changes != nil {
+		err = errors.Join(err, s.changes.drain(ctx))
+	}
+	s.stop()
+	s.done.Wait()
+	s.nc.Close()
+	if err != nil {
+		return fmt.Errorf("close bucket %s: %w", s.cfg.Bucket, err)
+	}
+	return nil
+}
+
+// Healthy returns why the store cannot commit now, or nil.
+func (s *Store) Healthy() error {
+	if err := s.stalled.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// table returns the table of a resource, made on first use.
+func (s *Store) table(res messages.Resource) *table {
+	s.mu.RLock()
+	t := s.tables[res]
+	s.mu.RUnlock()
+	if t != nil {
+		return t
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tableLocked(res)
+}
+
+func (s *Store) tableLocked(res messages.Resource) *table {
+	t := s.tables[res]
+	if t == nil {
+		t = newTable(Resource{Resource: res})
+		s.tables[res] = t
+	}
+	return t
+}
+
+// Register adds or replaces what is known of a resource. Objects of it that were read before as
+// unstructured are converted; the error names the first that does not fit.
+func (s *Store) Register(r Resource) error {
+	t := s.table(r.Resource)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	converted := make(map[*record]objects.Object, len(t.rows))
+	for _, row := range t.rows {
+		data, err := t.encode(WithRevision(row.Object, 0))
+		if err != nil {
+			return fmt.Errorf("register %s: %w", r.Resource, err)
+		}
+		if converted[row], err = r.decode(data, row.Rev); err != nil {
+			return fmt.Errorf("register %s: %s: %w", r.Resource, row.path, err)
+		}
+	}
+	for row, obj := range converted {
+		row.Object = obj
+	}
+	t.describe(r)
+	t.registered = true
+	return nil
+}
+
+// Unregister takes a resource off the served ones; its objects stay.
+func (s *Store) Unregister(res messages.Resource) {
+	t := s.table(res)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.registered = false
+}
+
+// Encode returns obj as the bucket stores it: JSON without a resourceVersion. obj must be the
+// caller's own and have no resourceVersion; its kind is set.
+func (s *Store) Encode(res messages.Resource, obj objects.Object) ([]byte, error) {
+	data, err := s.table(res).encode(obj)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", messages.KeyOf(res, obj.GetNamespace(), obj.GetName()), err)
+	}
+	return data, nil
+}
+
+// Revision returns the newest revision: that of the last write, or of the opening.
+func (s *Store) Revision() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.rev
+}
+
+// Get returns one object; ok is false when it does not exist.
+func (s *Store) Get(key messages.Key) (objects.Object, bool) {
+	e, _, ok := s.Lookup(key)
+	return e.Object, ok
+}
+
+// Lookup returns one object with what the store knows of it, and the revision at which this is
+// the newest state, also when ok is false because there is none.
+func (s *Store) Lookup(key messages.Key) (e Entry, rev uint64, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	t := s.tables[key.Resource]
+	if t == nil {
+		return Entry{}, s.rev, false
+	}
+	row := t.rows[name{key.Namespace, key.Name}]
+	if row == nil {
+		return Entry{}, s.rev, false
+	}
+	return row.Entry, s.rev, true
+}
+
+// List returns the objects of a resource in one namespace ("" means all) in the order of their
+// namespaces and names.
+func (s *Store) List(res messages.Resource, namespace string) []objects.Object {
+	prefix := ""
+	if namespace != "" {
+		prefix = namespace + "/"
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	t := s.tables[res]
+	if t == nil {
+		return nil
+	}
+	var out []objects.Object
+	if prefix == "" {
+		out = make([]objects.Object, 0, t.order.Len())
+	}
+	t.scan(prefix, "", func(row *record) { out = append(out, row.Object) })
+	return out
+}
+
+// Index returns the objects of a resource that have value under the named index. Asking for an
+// index nobody declared is a bug and panics.
+func (s *Store) Index(res messages.Resource, name, value string) []objects.Object {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	t := s.tables[res]
+	if t == nil {
+		return nil
+	}
+	ix := t.indexes[name]
+	if ix == nil {
+		panic(fmt.Sprintf("state: %s has no index %q", res, name))
+	}
+	rows := ix.rows[value]
+	out := make([]objects.Object, 0, len(rows))
+	for row := range rows {
+		out = append(out, row.Object)
+	}
+	return out
+}
+
+// Resources returns the registered resources in order of group and name.
+func (s *Store) Resources() []messages.Resource {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []messages.Resource
+	for res, t := range s.tables {
+		if t.registered {
+			out = append(out, res)
+		}
+	}
+	slices.SortFunc(out, compareResources)
+	return out
+}
+
+// Stats returns the number of objects of a resource and their encoded size.
+func (s *Store) Stats(res messages.Resource) (count, bytes int64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	t := s.tables[res]
+	if t == nil {
+		return 0, 0
+	}
+	return int64(len(t.rows)), t.bytes
+}
+
+var (
+	_ objects.Reader = (*Store)(nil)
+	_ objects.Feed   = (*Store)(nil)
+)

@@ -1,0 +1,104 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/troupe-run/troupe/cluster/bus"
+	"github.com/troupe-run/troupe/messages"
+)
+
+// maxBatch is the most messages one atomic batch takes; nats-server allows 1000.
+const maxBatch = 256
+
+// ensureStream opens or creates the bucket. It looks first: a needless update writes to disk.
+func (s *Store) ensureStream(ctx context.Context) (jetstream.Stream, error) {
+	want := jetstream.StreamConfig{
+		Name:        "KV_" + s.cfg.Bucket,
+		Description: "objects of the cluster, one record each",
+		Subjects:    []string{messages.StateAll(s.cfg.Bucket)},
+		// One record per key; refusing new ones on a limit is better than losing old ones.
+		MaxMsgsPerSubject:  1,
+		Discard:            jetstream.DiscardNew,
+		MaxMsgSize:         bus.MaxPayload,
+		AllowDirect:        true,
+		AllowRollup:        true,
+		DenyDelete:         true,
+		AllowMsgTTL:        true,
+		AllowAtomicPublish: !s.cfg.Async,
+		Storage:            s.storage(),
+	}
+	if s.cfg.Async && !s.cfg.Bus.InMemory() {
+		want.PersistMode = jetstream.AsyncPersistMode
+	}
+	stream, err := ensure(ctx, s.js, want)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", want.Name, err)
+	}
+	return stream, nil
+}
+
+// ensureChanges opens or creates the change stream; nc is in the observers' account.
+func (s *Store) ensureChanges(ctx context.Context, nc *nats.Conn) (jetstream.Stream, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, err
+	}
+	want := jetstream.StreamConfig{
+		Name:        messages.ChangeStream,
+		Description: "every change of an object, for integrations",
+		Subjects:    []string{messages.ChangePrefix(s.cfg.Bus.Region()) + ">"},
+		MaxAge:      s.cfg.Changes.MaxAge,
+		MaxBytes:    s.cfg.Changes.MaxBytes,
+		Discard:     jetstream.DiscardOld,
+		AllowDirect: true,
+		DenyDelete:  true,
+		DenyPurge:   true,
+		Storage:     s.storage(),
+	}
+	if !s.cfg.Bus.InMemory() {
+		want.PersistMode = jetstream.AsyncPersistMode
+	}
+	stream, err := ensure(ctx, js, want)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", want.Name, err)
+	}
+	return stream, nil
+}
+
+func (s *Store) storage() jetstream.StorageType {
+	if s.cfg.Bus.InMemory() {
+		return jetstream.MemoryStorage
+	}
+	return jetstream.FileStorage
+}
+
+func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	stream, err := js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return js.CreateStream(ctx, want)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if have := stream.CachedInfo().Config; sameConfig(have, want) {
+		return stream, nil
+	}
+	return js.UpdateStream(ctx, want)
+}
+
+// sameConfig compares the fields that are set in want; the server fills in the others.
+func sameConfig(have, want jetstream.StreamConfig) bool {
+	h, w := reflect.ValueOf(have), reflect.ValueOf(want)
+	for i := range w.NumField() {
+		if !w.Field(i).IsZero() && !reflect.DeepEqual(h.Field(i).Interface(), w.Field(i).Interface()) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,241 @@
+package state
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/troupe-run/troupe/messages"
+)
+
+const (
+	// batchFrom is the number of queued operations from which an atomic batch (one fsync for
+	// all, but four for its own files) is cheaper than a publish (one fsync) each.
+	batchFrom = 10
+	// ackTimeout is when a missing acknowledgement is taken for lost.
+	ackTimeout = 10 * time.Second
+	// maxTries is how often an operation is tried that the server refused or lost.
+	maxTries = 3
+)
+
+// writer owns the bucket's order of writes. One goroutine takes what callers have queued, checks
+// it against memory, publishes it as one group and applies it when the server says it is on disk;
+// meanwhile the next group queues up. Groups never overlap, so memory is always the exact state
+// that the checks need.
+type writer struct {
+	store *Store
+	inbox string
+	acks  chan *nats.Msg
+
+	mu     sync.Mutex
+	queue  []*txn
+	err    error // why no more writes are taken
+	signal chan struct{}
+	idle   chan struct{} // made by drain, closed when the queue is empty
+	ended  bool
+
+	// Owned by the goroutine of run.
+	last   uint64 // sequence of the stream's last message
+	number uint64 // of the last write, for op-ids
+	window uint64 // of the last group, so that late acknowledgements are told apart
+}
+
+func newWriter(s *Store) *writer {
+	return &writer{store: s, inbox: s.nc.NewInbox(), acks: make(chan *nats.Msg, 2*maxBatch), signal: make(chan struct{}, 1)}
+}
+
+func (w *writer) enqueue(t *txn) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return fmt.Errorf("write %s: %w", t.ops[0].Key, w.err)
+	}
+	w.queue = append(w.queue, t)
+	w.wake()
+	return nil
+}
+
+func (w *writer) wake() {
+	select {
+	case w.signal <- struct{}{}:
+	default:
+	}
+}
+
+// drain refuses new writes and waits for those that were accepted.
+func (w *writer) drain(ctx context.Context) error {
+	w.mu.Lock()
+	if w.err == nil {
+		w.err = fmt.Errorf("bucket is closed: %w", messages.ErrUnavailable)
+	}
+	idle := make(chan struct{})
+	if w.ended {
+		close(idle)
+	} else {
+		w.idle = idle
+		w.wake()
+	}
+	w.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (w *writer) run(ctx context.Context) {
+	clock := w.store.cfg.Clock
+	for {
+		due, next := w.store.expired(clock.Now(), maxBatch)
+		if len(due) > 0 {
+			w.requeue(due)
+		}
+		if group := w.take(); len(group) > 0 {
+			if err := w.commit(ctx, group); err != nil {
+				w.fail(err, group)
+				return
+			}
+			continue
+		}
+		var timer <-chan time.Time
+		stop := func() bool { return true }
+		if next > 0 {
+			t := clock.NewTimer(next)
+			timer, stop = t.C(), t.Stop
+		}
+		select {
+		case <-ctx.Done():
+		case <-w.signal:
+		case <-timer:
+		}
+		stop()
+		if ctx.Err() != nil {
+			w.fail(fmt.Errorf("bucket is closed: %w", messages.ErrUnavailable), nil)
+			return
+		}
+	}
+}
+
+// take removes the next group from the queue: transactions in order, of distinct keys, whose
+// expectations hold. The others of those it meets are answered, or wait for the group after.
+func (w *writer) take() []*txn {
+	w.mu.Lock()
+	queue := w.queue
+	w.queue = nil
+	if len(queue) == 0 && w.idle != nil {
+		close(w.idle)
+		w.idle = nil
+	}
+	w.mu.Unlock()
+
+	var group, rest []*txn
+	taken := make(map[messages.Key]bool, min(len(queue), maxBatch))
+	ops := 0
+	for i, t := range queue {
+		if ops+len(t.ops) > maxBatch {
+			rest = append(rest, queue[i:]...)
+			break
+		}
+		busy := false
+		for j := range t.ops {
+			busy = busy || taken[t.ops[j].Key]
+		}
+		if busy {
+			rest = append(rest, t)
+			continue
+		}
+		if t.tries == 0 && !t.state.CompareAndSwap(txnQueued, txnTaken) {
+			continue
+		}
+		if err := w.store.check(t); err != nil {
+			t.done <- err
+			continue
+		}
+		for j := range t.ops {
+			taken[t.ops[j].Key] = true
+		}
+		ops += len(t.ops)
+		group = append(group, t)
+	}
+	w.requeue(rest)
+	return group
+}
+
+// requeue puts transactions before those that were queued since.
+func (w *writer) requeue(ts []*txn) {
+	if len(ts) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queue = append(ts, w.queue...)
+	w.wake()
+}
+
+// fail answers all queued transactions and those given with err; no more are taken.
+func (w *writer) fail(err error, group []*txn) {
+	w.mu.Lock()
+	w.err, w.ended = err, true
+	group = append(group, w.queue...)
+	w.queue = nil
+	if w.idle != nil {
+		close(w.idle)
+		w.idle = nil
+	}
+	w.mu.Unlock()
+	for _, t := range group {
+		t.done <- fmt.Errorf("write %s: %w", t.ops[0].Key, err)
+	}
+}
+
+// commit publishes one group and settles each of its transactions. An error is final: this store
+// cannot write any more.
+func (w *writer) commit(ctx context.Context, group []*txn) error {
+	now := w.store.cfg.Clock.Now()
+	msgs, err := w.records(group, now)
+	if err != nil {
+		return err
+	}
+	base := w.last
+	atomic := slices.ContainsFunc(group, func(t *txn) bool { return len(t.ops) > 1 })
+	if err = w.publish(ctx, msgs, atomic); err == nil {
+		w.last = base + uint64(len(msgs))
+		w.store.apply(group, base, now)
+		return nil
+	}
+	w.store.log.Warn("write not acknowledged, reading back", "rev", base, "count", len(msgs), "err", err)
+	landed, recoverErr := w.recover(ctx, base, msgs)
+	if recoverErr != nil {
+		w.store.stalled.Store(&recoverErr)
+		return recoverErr
+	}
+	w.settle(group, base, now, landed, err)
+	return nil
+}
+
+// settle applies the transactions of which all operations landed, which are the group's first
+// ones, and tries the others again.
+func (w *writer) settle(group []*txn, base uint64, now time.Time, landed int, cause error) {
+	n, ops := 0, 0
+	for n < len(group) && ops+len(group[n].ops) <= landed {
+		ops += len(group[n].ops)
+		n++
+	}
+	if n > 0 {
+		w.store.apply(group[:n], base, now)
+	}
+	var again []*txn
+	for _, t := range group[n:] {
+		if t.tries++; t.tries < maxTries {
+			again = append(again, t)
+			continue
+		}
+		t.done <- fmt.Errorf("write %s: %w: %w", t.ops[0].Key, cause, messages.ErrUnavailable)
+	}
+	w.requeue(again)
+}

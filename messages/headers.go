@@ -1,0 +1,28 @@
+package messages
+
+// Headers of a record in a state bucket and of the change it causes; both carry the object as
+// Kubernetes JSON, a deletion the last object.
+const (
+	// HeaderVerb is one of the Verb constants.
+	HeaderVerb = "Troupe-Verb"
+	// HeaderKind is the object's "<apiVersion>/<kind>", such as "apps/v1/Deployment".
+	HeaderKind = "Troupe-Kind"
+	// HeaderUID is the object's metadata.uid.
+	HeaderUID = "Troupe-Uid"
+	// HeaderWriter names the writing process and numbers its writes: "<process>.<number>".
+	HeaderWriter = "Troupe-Writer"
+	// HeaderExpires is the Unix time in seconds when the store deletes the object by itself.
+	HeaderExpires = "Troupe-Expires"
+	// HeaderRevision is the revision a change has in its bucket, the object's resourceVersion.
+	// Records have none: there the stream's sequence says it.
+	HeaderRevision = "Troupe-Revision"
+	// HeaderBucket is the bucket a change comes from; revisions count within one bucket.
+	HeaderBucket = "Troupe-Bucket"
+)
+
+// Values of HeaderVerb.
+const (
+	VerbCreate = "create"
+	VerbUpdate = "update"
+	VerbDelete = "delete"
+)
