@@ -1,0 +1,203 @@
+package pod
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/troupe-run/troupe/actors/stage"
+	"github.com/troupe-run/troupe/node/probe"
+)
+
+// syncProbes keeps exactly the probe actors that the running containers need.
+func (p *podActor) syncProbes(c actor.Context) {
+	want := map[string]bool{}
+	if p.s.pod != nil {
+		d := decision{s: &p.s}
+		d.each(func(k *corev1.Container, init bool) {
+			if !init || sidecar(k) {
+				p.probesOf(c, k, want)
+			}
+		})
+	}
+	for name, pid := range p.probes {
+		if !want[name] {
+			c.Stop(pid)
+			delete(p.probes, name)
+		}
+	}
+}
+
+func (p *podActor) probesOf(c actor.Context, k *corev1.Container, want map[string]bool) {
+	if k.StartupProbe == nil && k.ReadinessProbe == nil && k.LivenessProbe == nil {
+		return
+	}
+	x := p.s.current(k.Name)
+	if x == nil || !x.running() || p.s.lanes[k.Name] != nil && p.s.lanes[k.Name].kind == startContainer {
+		return
+	}
+	slot := p.s.slot(k.Name)
+	if slot.probes.id != x.id {
+		slot.probes = p.before(k, x)
+	}
+	ending := !p.s.stopping.IsZero()
+	switch {
+	case k.StartupProbe != nil && !slot.probes.started:
+		if !ending {
+			p.probe(c, k, x, probe.Startup, k.StartupProbe, want)
+		}
+	default:
+		if k.ReadinessProbe != nil {
+			p.probe(c, k, x, probe.Readiness, k.ReadinessProbe, want)
+		}
+		if k.LivenessProbe != nil && !ending {
+			p.probe(c, k, x, probe.Liveness, k.LivenessProbe, want)
+		}
+	}
+}
+
+// before is where the probes of a run begin: where an earlier life of the agent left them, so that
+// a restart of the agent makes no pod unready.
+func (p *podActor) before(k *corev1.Container, x *container) probes {
+	out := probes{id: x.id}
+	for _, list := range [][]corev1.ContainerStatus{p.s.pod.Status.ContainerStatuses, p.s.pod.Status.InitContainerStatuses} {
+		for i := range list {
+			if st := &list[i]; st.Name == k.Name && st.ContainerID == p.cfg.RuntimeName+"://"+x.id {
+				out.ready, out.started = st.Ready, isTrue(st.Started)
+			}
+		}
+	}
+	return out
+}
+
+// probe makes sure that the probe actor of one kind for one run exists.
+func (p *podActor) probe(c actor.Context, k *corev1.Container, x *container, kind probe.Kind, spec *corev1.Probe, want map[string]bool) {
+	name := string(kind) + "-" + x.id
+	want[name] = true
+	if p.probes[name] != nil {
+		return
+	}
+	slot := p.s.slot(k.Name)
+	cfg := probeConfig{
+		cfg: p.cfg, spec: spec, good: kind == probe.Readiness && slot.probes.ready,
+		target: probe.Target{
+			Kind: kind, Handler: spec.ProbeHandler, Timeout: max(time.Duration(spec.TimeoutSeconds)*time.Second, time.Second),
+			Pod: p.s.pod, Container: k, ID: x.id, Started: x.started,
+		},
+	}
+	if b := p.s.live(); b != nil {
+		cfg.target.Host = podHost(p.s.pod, b.ips, p.cfg.Facts().HostIPs)
+	}
+	pid, err := c.SpawnNamed(newProbe(cfg), name)
+	if err != nil {
+		delete(want, name) // the one before is still stopping; the next reconcile tries again
+		return
+	}
+	if p.probes == nil {
+		p.probes = make(map[string]*actor.PID, 2)
+	}
+	p.probes[name] = pid
+}
+
+// probed takes in a verdict.
+func (p *podActor) probed(c actor.Context, m probed) {
+	slot := p.s.slot(m.name)
+	if slot.probes.id != m.id {
+		return // of an earlier run
+	}
+	switch {
+	case m.kind == probe.Readiness:
+		slot.probes.ready = m.ok
+	case m.ok && m.kind == probe.Startup:
+		slot.probes.started = true
+	case !m.ok && slot.probes.unhealthy == "":
+		what := "liveness"
+		if m.kind == probe.Startup {
+			what = "startup"
+		}
+		slot.probes.unhealthy = fmt.Sprintf("Container %s failed %s probe, will be restarted", m.name, what)
+	}
+	p.reconcile(c)
+}
+
+type probeConfig struct {
+	cfg    *Config
+	spec   *corev1.Probe
+	target probe.Target
+	good   bool // what the pod believes until the first verdict
+}
+
+// probeActor runs one probe of one run of a container.
+//
+// Accepts: probeDue from its own timer.
+// Sends:   probed to its pod when the verdict changes.
+// Restart: begins to count anew.
+type probeActor struct {
+	probeConfig
+	told     bool // a verdict has been sent
+	last     bool // the newest result
+	inARow   int
+	verdict  bool
+	finished bool
+}
+
+func newProbe(cfg probeConfig) *actor.Props {
+	return stage.Props(func() actor.Actor { return &probeActor{probeConfig: cfg, verdict: cfg.good} })
+}
+
+func (p *probeActor) Receive(c actor.Context) {
+	switch c.Message().(type) {
+	case *actor.Started:
+		since := p.cfg.Clock.Now().Sub(p.target.Started)
+		stage.After(c, max(time.Duration(p.spec.InitialDelaySeconds)*time.Second-since, 0), probeDue{})
+	case probeDue:
+		p.run(c)
+	}
+}
+
+func (p *probeActor) run(c actor.Context) {
+	begin := p.cfg.Clock.Now()
+	type result struct {
+		ok  bool
+		out string
+	}
+	stage.Go(c, nil, p.target.Timeout+5*time.Second, func(ctx context.Context) (result, error) {
+		ok, out := p.cfg.Prober.Probe(ctx, p.target)
+		return result{ok, out}, nil
+	}, func(r result, err error) {
+		if err != nil {
+			r = result{false, err.Error()}
+		}
+		p.count(c, r.ok, r.out)
+		if !p.finished {
+			period := max(time.Duration(p.spec.PeriodSeconds)*time.Second, time.Second)
+			stage.After(c, max(period-p.cfg.Clock.Now().Sub(begin), 0), probeDue{})
+		}
+	})
+}
+
+// count folds one result into the verdict and tells the pod when it changes.
+func (p *probeActor) count(c actor.Context, ok bool, output string) {
+	if !ok {
+		p.cfg.record(p.target.Pod, corev1.EventTypeWarning, eventUnhealthy, "%s probe failed: %s", p.target.Kind, output)
+	}
+	if ok == p.last && p.inARow > 0 {
+		p.inARow++
+	} else {
+		p.last, p.inARow = ok, 1
+	}
+	need := int(max(p.spec.SuccessThreshold, 1))
+	if !ok {
+		need = int(max(p.spec.FailureThreshold, 1))
+	}
+	if p.inARow < need || p.told && p.verdict == ok {
+		return
+	}
+	p.told, p.verdict = true, ok
+	// A failed startup or liveness probe ends this run, a passed startup probe ends the probe.
+	p.finished = p.target.Kind == probe.Startup || p.target.Kind == probe.Liveness && !ok
+	c.Send(c.Parent(), probed{name: p.target.Container.Name, id: p.target.ID, kind: p.target.Kind, ok: ok, message: output})
+}
