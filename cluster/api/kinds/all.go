@@ -11,7 +11,9 @@ func All() []kind.Kind {
 		core.ConfigMap(),
 		core.Namespace(),
 		core.Node(),
+		core.Pod(),
 		core.Secret(),
+		core.Service(),
 		core.ServiceAccount(),
 	}
 }
