@@ -148,62 +148,6 @@ func (a *Authority) Client(user string, groups ...string) (tls.Certificate, erro
 	})
 }
 
-// APIServing is the certificate of the API server: its well-known names in the cluster, loopback,
-// the service address and whatever hosts (names or addresses) are given besides.
-func (a *Authority) APIServing(clusterDomain string, hosts ...string) (tls.Certificate, error) {
-	names := []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
-		"kubernetes.default.svc." + clusterDomain}
-	ips := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
-	for _, h := range hosts {
-		if ip := net.ParseIP(h); ip != nil {
-			ips = append(ips, ip)
-		} else if h != "" {
-			names = append(names, h)
-		}
-	}
-	return a.Serving("kube-apiserver", names, ips)
-}
-
-// HostAddresses returns this machine's addresses, for [Authority.APIServing]: clients may come by
-// any of them.
-func HostAddresses() ([]string, error) {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("list host addresses: %w", err)
-	}
-	var out []string
-	for _, addr := range addrs {
-		if ipnet, ok := addr.(*net.IPNet); ok && ipnet.IP.IsGlobalUnicast() {
-			out = append(out, ipnet.IP.String())
-		}
-	}
-	return out, nil
-}
-
-// BusServerTLS returns what the NATS listener for node agents and subscribers serves with: it wants
-// a client certificate of this authority.
-func (a *Authority) BusServerTLS(hosts ...string) (*tls.Config, error) {
-	crt, err := a.APIServing("cluster.local", hosts...)
-	if err != nil {
-		return nil, err
-	}
-	return &tls.Config{
-		MinVersion:   tls.VersionTLS12,
-		Certificates: []tls.Certificate{crt},
-		ClientCAs:    a.Pool(),
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-	}, nil
-}
-
-// ClientTLS returns what a client named user connects to servers of this cluster with.
-func (a *Authority) ClientTLS(user string, groups ...string) (*tls.Config, error) {
-	crt, err := a.Client(user, groups...)
-	if err != nil {
-		return nil, err
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{crt}, RootCAs: a.Pool()}, nil
-}
-
 func (a *Authority) leaf(tmpl *x509.Certificate) (tls.Certificate, error) {
 	key, err := newKey()
 	if err != nil {

@@ -76,6 +76,9 @@ type Kind struct {
 	Finalize *Finalize
 	// Hooks run inside the write and may allocate (cluster IPs); nil means none.
 	Hooks *Hooks
+	// Answer makes this a kind that is answered and not stored, such as reviews: it builds what
+	// serves the kind. deps implements [Deciders]. Fields about storage are without meaning then.
+	Answer func(deps any) (rest.Storage, error)
 	// Extra builds further subresources by name ("log", "binding", "token", ...); store is the
 	// kind's main storage, deps what the server offers.
 	Extra map[string]func(store Store, deps any) (rest.Storage, error)

@@ -1,0 +1,246 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/component-helpers/auth/rbac/validation"
+	"k8s.io/utils/ptr"
+
+	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/cluster/auth"
+	"github.com/troupe-run/troupe/messages"
+)
+
+// bootWriters is how many first objects are written side by side; the store makes few disk writes
+// of them.
+const bootWriters = 64
+
+// boot creates what every cluster has and mends what was changed: the namespaces, the roles, and
+// the Service that pods reach the API by. On a cluster that has all of it nothing is written.
+func (s *Server) boot(ctx context.Context) error {
+	w := s.Local(user.APIServerUser)
+	if err := s.bootNamespaces(ctx, w); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(bootWriters)
+	s.bootPolicy(ctx, g, w)
+	g.Go(func() error { return s.bootService(ctx, w) })
+	return g.Wait()
+}
+
+func (s *Server) serves(res messages.Resource) bool {
+	r, ok := s.resources[res]
+	return ok && r.store != nil
+}
+
+func (s *Server) bootNamespaces(ctx context.Context, w objects.Writer) error {
+	if !s.serves(messages.Namespaces) {
+		return nil
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {
+		g.Go(func() error {
+			return s.ensure(ctx, w, messages.KeyOf(messages.Namespaces, "", name),
+				&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, nil)
+		})
+	}
+	return g.Wait()
+}
+
+// ensure creates an object, or has mend change the one that is there; a mend that returns its input
+// writes nothing.
+func (s *Server) ensure(ctx context.Context, w objects.Writer, key messages.Key, obj objects.Object, mend func(have objects.Object) (objects.Object, bool)) error {
+	have, ok := s.cfg.Store.Get(key)
+	if !ok {
+		_, err := w.Create(ctx, obj)
+		if err == nil || apierrors.IsAlreadyExists(err) {
+			return nil
+		}
+		return fmt.Errorf("create %s: %w", key, err)
+	}
+	if mend == nil {
+		return nil
+	}
+	if _, changed := mend(have.DeepCopyObject().(objects.Object)); !changed {
+		return nil
+	}
+	_, err := w.Mutate(ctx, key, "", func(o objects.Object) (objects.Object, error) {
+		next, _ := mend(o)
+		return next, nil
+	})
+	if err != nil {
+		return fmt.Errorf("mend %s: %w", key, err)
+	}
+	return nil
+}
+
+func (s *Server) bootPolicy(ctx context.Context, g *errgroup.Group, w objects.Writer) {
+	if !s.serves(auth.ClusterRoles) {
+		return
+	}
+	p := auth.BootstrapPolicy()
+	for _, role := range p.ClusterRoles {
+		g.Go(func() error {
+			return s.ensure(ctx, w, messages.KeyOf(auth.ClusterRoles, "", role.Name), role, func(o objects.Object) (objects.Object, bool) {
+				have := o.(*rbacv1.ClusterRole)
+				if have.Annotations[auth.AutoUpdate] == "false" || have.AggregationRule != nil {
+					return have, false
+				}
+				ok, missing := validation.Covers(have.Rules, role.Rules)
+				have.Rules = append(have.Rules, missing...)
+				return have, !ok
+			})
+		})
+	}
+	for _, role := range p.Roles {
+		g.Go(func() error {
+			return s.ensure(ctx, w, messages.KeyOf(auth.Roles, role.Namespace, role.Name), role, func(o objects.Object) (objects.Object, bool) {
+				have := o.(*rbacv1.Role)
+				if have.Annotations[auth.AutoUpdate] == "false" {
+					return have, false
+				}
+				ok, missing := validation.Covers(have.Rules, role.Rules)
+				have.Rules = append(have.Rules, missing...)
+				return have, !ok
+			})
+		})
+	}
+	for _, b := range p.ClusterRoleBindings {
+		g.Go(func() error {
+			return s.ensure(ctx, w, messages.KeyOf(auth.ClusterRoleBindings, "", b.Name), b, func(o objects.Object) (objects.Object, bool) {
+				have := o.(*rbacv1.ClusterRoleBinding)
+				if have.Annotations[auth.AutoUpdate] == "false" {
+					return have, false
+				}
+				missing := missingSubjects(have.Subjects, b.Subjects)
+				have.Subjects = append(have.Subjects, missing...)
+				return have, len(missing) > 0
+			})
+		})
+	}
+	for _, b := range p.RoleBindings {
+		g.Go(func() error {
+			return s.ensure(ctx, w, messages.KeyOf(auth.RoleBindings, b.Namespace, b.Name), b, func(o objects.Object) (objects.Object, bool) {
+				have := o.(*rbacv1.RoleBinding)
+				if have.Annotations[auth.AutoUpdate] == "false" {
+					return have, false
+				}
+				missing := missingSubjects(have.Subjects, b.Subjects)
+				have.Subjects = append(have.Subjects, missing...)
+				return have, len(missing) > 0
+			})
+		})
+	}
+}
+
+func missingSubjects(have, want []rbacv1.Subject) []rbacv1.Subject {
+	var out []rbacv1.Subject
+next:
+	for _, w := range want {
+		for _, h := range have {
+			if h == w {
+				continue next
+			}
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+// kubernetesService is the Service, Endpoints and EndpointSlice that pods reach the API by.
+const kubernetesService = "kubernetes"
+
+func (s *Server) bootService(ctx context.Context, w objects.Writer) error {
+	if !s.serves(messages.Services) {
+		return nil
+	}
+	ip := s.cfg.ServiceCIDR.Addr().Next().String()
+	meta := metav1.ObjectMeta{
+		Name: kubernetesService, Namespace: metav1.NamespaceDefault,
+		Labels: map[string]string{"component": "apiserver", "provider": "kubernetes"},
+	}
+	target := int(s.cfg.Advertise.Port())
+	if target == 0 {
+		target = 443
+	}
+	port := corev1.ServicePort{Name: "https", Protocol: corev1.ProtocolTCP, Port: 443, TargetPort: intstr.FromInt(target)}
+	svc := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
+		ClusterIP: ip, ClusterIPs: []string{ip}, Type: corev1.ServiceTypeClusterIP, Ports: []corev1.ServicePort{port},
+	}}
+	err := s.ensure(ctx, w, messages.KeyOf(messages.Services, metav1.NamespaceDefault, kubernetesService), svc,
+		func(o objects.Object) (objects.Object, bool) {
+			have := o.(*corev1.Service)
+			if len(have.Spec.Ports) == 1 && have.Spec.Ports[0].TargetPort == port.TargetPort {
+				return have, false
+			}
+			have.Spec.Ports = svc.Spec.Ports
+			return have, true
+		})
+	if err != nil {
+		return err
+	}
+	addr := s.cfg.Advertise.Addr()
+	if !addr.IsValid() || addr.IsLoopback() || addr.IsUnspecified() {
+		s.log.Info("pods cannot reach the API: it has no address outside of this host", "addr", addr.String())
+		return nil
+	}
+	return errors.Join(s.bootEndpoints(ctx, w, meta, addr), s.bootSlice(ctx, w, meta, addr))
+}
+
+func (s *Server) bootEndpoints(ctx context.Context, w objects.Writer, meta metav1.ObjectMeta, addr netip.Addr) error {
+	if !s.serves(messages.Endpoints) {
+		return nil
+	}
+	meta.Labels = map[string]string{discoveryv1.LabelSkipMirror: "true"}
+	eps := &corev1.Endpoints{ObjectMeta: meta, Subsets: []corev1.EndpointSubset{{
+		Addresses: []corev1.EndpointAddress{{IP: addr.String()}},
+		Ports:     []corev1.EndpointPort{{Name: "https", Port: int32(s.cfg.Advertise.Port()), Protocol: corev1.ProtocolTCP}},
+	}}}
+	return s.ensure(ctx, w, messages.KeyOf(messages.Endpoints, meta.Namespace, meta.Name), eps,
+		func(o objects.Object) (objects.Object, bool) {
+			have := o.(*corev1.Endpoints)
+			changed := !apiequality.Semantic.DeepEqual(have.Subsets, eps.Subsets)
+			have.Subsets = eps.Subsets
+			return have, changed
+		})
+}
+
+func (s *Server) bootSlice(ctx context.Context, w objects.Writer, meta metav1.ObjectMeta, addr netip.Addr) error {
+	if !s.serves(messages.EndpointSlices) {
+		return nil
+	}
+	meta.Labels = map[string]string{discoveryv1.LabelServiceName: kubernetesService}
+	family := discoveryv1.AddressTypeIPv4
+	if addr.Is6() {
+		family = discoveryv1.AddressTypeIPv6
+	}
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta:  meta,
+		AddressType: family,
+		Endpoints: []discoveryv1.Endpoint{{
+			Addresses:  []string{addr.String()},
+			Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(true), Serving: ptr.To(true), Terminating: ptr.To(false)},
+		}},
+		Ports: []discoveryv1.EndpointPort{{Name: ptr.To("https"), Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(int32(s.cfg.Advertise.Port()))}},
+	}
+	return s.ensure(ctx, w, messages.KeyOf(messages.EndpointSlices, meta.Namespace, meta.Name), slice,
+		func(o objects.Object) (objects.Object, bool) {
+			have := o.(*discoveryv1.EndpointSlice)
+			changed := !apiequality.Semantic.DeepEqual(have.Endpoints, slice.Endpoints) || !apiequality.Semantic.DeepEqual(have.Ports, slice.Ports)
+			have.Endpoints, have.Ports = slice.Endpoints, slice.Ports
+			return have, changed
+		})
+}

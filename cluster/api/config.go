@@ -1,0 +1,129 @@
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+
+	"k8s.io/utils/clock"
+
+	"github.com/troupe-run/troupe/cluster/api/kind"
+	"github.com/troupe-run/troupe/cluster/auth"
+	"github.com/troupe-run/troupe/cluster/state"
+)
+
+// Config says what a server serves and how it is reached.
+type Config struct {
+	// Store keeps the cluster's objects. Required.
+	Store *state.Store
+	// Events keeps Event objects, off the path of all others. Nil means Store keeps them too.
+	Events *state.Store
+	// Kinds are what is served. Required.
+	Kinds []kind.Kind
+	// Authority signs and checks certificates and tokens. Required.
+	Authority *auth.Authority
+
+	// Listener accepts API connections; the server closes it. Required.
+	Listener net.Listener
+	// Insecure serves plain HTTP, for listeners that only this process can reach.
+	Insecure bool
+	// Dial reaches Listener from within the process. Nil dials the listener's address.
+	Dial func(ctx context.Context) (net.Conn, error)
+	// Hosts are names and addresses in the serving certificate besides the well-known ones.
+	Hosts []string
+	// Advertise is where the endpoints of the Service "kubernetes" point. The zero value means the
+	// listener's address, if it has one.
+	Advertise netip.AddrPort
+
+	// NodeDial opens a connection to a node's HTTP surface, for logs, exec, attach and
+	// port-forward. Nil answers those with ServiceUnavailable.
+	NodeDial func(ctx context.Context, node string) (net.Conn, error)
+	// ServiceCIDR is where cluster IPs are taken from. The zero value means 10.96.0.0/16.
+	ServiceCIDR netip.Prefix
+	// ClusterDomain ends the DNS names of services. Empty means cluster.local.
+	ClusterDomain string
+	// Issuer is the issuer of service account tokens. Empty means auth.DefaultIssuer.
+	Issuer string
+	// Version is added to Kubernetes' version in /version, as build metadata. Empty adds nothing.
+	Version string
+	// Checks are health checks by name besides the server's own; a failing one makes /healthz,
+	// /livez and /readyz fail.
+	Checks map[string]func() error
+
+	// Clock is the source of time for what the server writes. Nil means the real one.
+	Clock clock.WithTicker
+	// Log gets what an operator should know. Required.
+	Log *slog.Logger
+}
+
+// defaultServiceCIDR is Kubernetes' customary range.
+var defaultServiceCIDR = netip.MustParsePrefix("10.96.0.0/16")
+
+// Check reports everything that is wrong with the configuration.
+func (c Config) Check() error {
+	var errs []error
+	need := func(ok bool, what string) {
+		if !ok {
+			errs = append(errs, errors.New("api: "+what+" is required"))
+		}
+	}
+	need(c.Store != nil, "a store")
+	need(len(c.Kinds) > 0, "a kind")
+	need(c.Authority != nil, "an authority")
+	need(c.Listener != nil, "a listener")
+	need(c.Log != nil, "a logger")
+	if c.ServiceCIDR.IsValid() && c.ServiceCIDR.Masked() != c.ServiceCIDR {
+		errs = append(errs, errors.New("api: the service range "+c.ServiceCIDR.String()+" has host bits set"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) complete() {
+	if !c.ServiceCIDR.IsValid() {
+		c.ServiceCIDR = defaultServiceCIDR
+	}
+	if c.Events == nil {
+		c.Events = c.Store
+	}
+	if c.ClusterDomain == "" {
+		c.ClusterDomain = "cluster.local"
+	}
+	if c.Issuer == "" {
+		c.Issuer = auth.DefaultIssuer
+	}
+	if c.Clock == nil {
+		c.Clock = clock.RealClock{}
+	}
+	if c.Dial == nil {
+		addr := c.Listener.Addr()
+		c.Dial = func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, addr.Network(), addr.String())
+		}
+	}
+	if !c.Advertise.IsValid() {
+		if a, err := netip.ParseAddrPort(c.Listener.Addr().String()); err == nil {
+			c.Advertise = a
+		}
+	}
+}
+
+// tls returns what the listener serves with: client certificates are asked for but not demanded,
+// since tokens are as good. The serving certificate is made anew before it ends.
+func (c *Config) tls() (*tls.Config, error) {
+	hosts := append([]string{c.ServiceCIDR.Addr().Next().String()}, c.Hosts...)
+	source, err := c.Authority.APICertificates(c.ClusterDomain, hosts...)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"h2", "http/1.1"},
+		ClientAuth:     tls.RequestClientCert,
+		ClientCAs:      c.Authority.Pool(),
+		GetCertificate: source,
+	}, nil
+}

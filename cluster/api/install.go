@@ -1,0 +1,130 @@
+package api
+
+import (
+	"fmt"
+	"sync"
+
+	apidiscovery "k8s.io/api/apidiscovery/v2"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apiserver/pkg/endpoints"
+	"k8s.io/apiserver/pkg/endpoints/discovery"
+	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	"k8s.io/apiserver/pkg/registry/rest"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"sigs.k8s.io/structured-merge-diff/v6/typed"
+)
+
+// groupVersions collects the storages to serve, by version and path ("pods", "pods/status").
+type groupVersions map[schema.GroupVersion]map[string]rest.Storage
+
+func (g groupVersions) add(gv schema.GroupVersion, path string, s rest.Storage) {
+	if g[gv] == nil {
+		g[gv] = make(map[string]rest.Storage)
+	}
+	g[gv][path] = s
+}
+
+// install serves the groups: legacy core first, then the others in the order of their kinds. It
+// does what GenericAPIServer.InstallAPIGroups does but for the schemas, which that would build for
+// every kind at once; here they are built when somebody first needs them.
+func (s *Server) install(storages groupVersions, order []schema.GroupVersion) error {
+	core := discovery.NewLegacyRootAPIHandler(addresses{}, s.codecs.factory, genericapiserver.DefaultLegacyAPIPrefix)
+	s.generic.Handler.GoRestfulContainer.Add(aggregated.WrapAggregatedDiscoveryToHandler(core,
+		s.generic.AggregatedLegacyDiscoveryGroupManager, s.generic.AggregatedLegacyDiscoveryGroupManager).
+		GenerateWebService(genericapiserver.DefaultLegacyAPIPrefix, metav1.APIVersions{}))
+
+	groups := make(map[string][]schema.GroupVersion)
+	var names []string
+	for _, gv := range order {
+		if groups[gv.Group] == nil && gv.Group != "" {
+			names = append(names, gv.Group)
+		}
+		groups[gv.Group] = append(groups[gv.Group], gv)
+		if err := s.installVersion(gv, storages[gv]); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		group := metav1.APIGroup{Name: name}
+		for _, gv := range groups[name] {
+			group.Versions = append(group.Versions, metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version})
+		}
+		group.PreferredVersion = group.Versions[0]
+		s.generic.DiscoveryGroupManager.AddGroup(group)
+		s.generic.Handler.GoRestfulContainer.Add(discovery.NewAPIGroupHandler(s.codecs.factory, group).WebService())
+	}
+	return nil
+}
+
+func (s *Server) installVersion(gv schema.GroupVersion, storages map[string]rest.Storage) error {
+	root, manager := genericapiserver.APIGroupPrefix, s.generic.AggregatedDiscoveryGroupManager
+	if gv.Group == "" {
+		root, manager = genericapiserver.DefaultLegacyAPIPrefix, s.generic.AggregatedLegacyDiscoveryGroupManager
+	}
+	served := make(map[string][]string, len(storages))
+	for path := range storages {
+		served[path] = []string{gv.String()}
+	}
+	v := &endpoints.APIGroupVersion{
+		Storage:                     storages,
+		Root:                        root,
+		GroupVersion:                gv,
+		AllServedVersionsByResource: served,
+		OptionsExternalVersion:      &schema.GroupVersion{Version: "v1"},
+		Serializer:                  s.codecs.factory,
+		ParameterCodec:              s.codecs.params,
+		Typer:                       s.codecs.scheme,
+		Creater:                     s.codecs.scheme,
+		Convertor:                   s.codecs.scheme,
+		ConvertabilityChecker:       s.codecs.scheme,
+		Defaulter:                   s.codecs.scheme,
+		UnsafeConvertor:             runtime.UnsafeObjectConvertor(s.codecs.scheme),
+		Namer:                       runtime.Namer(meta.NewAccessor()),
+		TypeConverter:               s.schemas,
+		EquivalentResourceRegistry:  s.generic.EquivalentResourceRegistry,
+		Authorizer:                  s.authorizer,
+		Admit:                       s.admission,
+		MinRequestTimeout:           watchTimeout,
+		MaxRequestBodyBytes:         maxRequestBody,
+	}
+	resources, _, err := v.InstallREST(s.generic.Handler.GoRestfulContainer)
+	if err != nil {
+		return fmt.Errorf("serve %s: %w", gv, err)
+	}
+	manager.AddGroupVersion(gv.Group, apidiscovery.APIVersionDiscovery{
+		Freshness: apidiscovery.DiscoveryFreshnessCurrent, Version: gv.Version, Resources: resources,
+	})
+	return nil
+}
+
+// lazySchemas converts objects for server-side apply and managed fields. What it needs to know of
+// all types takes tens of milliseconds to build, so it is built by the first request in need.
+type lazySchemas struct {
+	build func() (managedfields.TypeConverter, error)
+}
+
+func newLazySchemas(build func() (managedfields.TypeConverter, error)) *lazySchemas {
+	return &lazySchemas{build: sync.OnceValues(build)}
+}
+
+func (l *lazySchemas) ObjectToTyped(obj runtime.Object, opts ...typed.ValidationOptions) (*typed.TypedValue, error) {
+	c, err := l.build()
+	if err != nil {
+		return nil, err
+	}
+	return c.ObjectToTyped(obj, opts...)
+}
+
+func (l *lazySchemas) TypedToObject(v *typed.TypedValue) (runtime.Object, error) {
+	c, err := l.build()
+	if err != nil {
+		return nil, err
+	}
+	return c.TypedToObject(v)
+}
+
+var _ managedfields.TypeConverter = (*lazySchemas)(nil)

@@ -1,0 +1,186 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/messages"
+)
+
+// local writes to the registry from within the process: defaults, admission and validation as for
+// any request, but no HTTP, no codec, no authorization (the caller is part of the server) and no
+// managed fields (server-side apply treats what it finds unowned as everybody's).
+type local struct {
+	s    *Server
+	user user.Info
+}
+
+// Local returns a writer that acts as the named user.
+func (s *Server) Local(name string) objects.Writer {
+	return &local{s: s, user: &user.DefaultInfo{Name: name, Groups: []string{user.AllAuthenticated, user.SystemPrivilegedGroup}}}
+}
+
+// resourceOf finds the served resource of an object's type.
+func (l *local) resourceOf(obj objects.Object) (*resource, error) {
+	if r, ok := l.s.byType[reflect.TypeOf(obj)]; ok {
+		return r, nil
+	}
+	return nil, apierrors.NewBadRequest(fmt.Sprintf("no kind of type %T is served", obj))
+}
+
+func (l *local) resource(res messages.Resource) (*resource, error) {
+	if r, ok := l.s.resources[res]; ok && r.store != nil {
+		return r, nil
+	}
+	return nil, apierrors.NewNotFound(schema.GroupResource{Group: res.Group, Resource: res.Resource}, "")
+}
+
+func (l *local) context(ctx context.Context, namespace string) context.Context {
+	return request.WithUser(request.WithNamespace(ctx, namespace), l.user)
+}
+
+func (l *local) attributes(r *resource, obj, old runtime.Object, namespace, name, sub string, op admission.Operation, opts runtime.Object) admission.Attributes {
+	k := r.kind
+	return admission.NewAttributesRecord(obj, old, k.GVK, namespace, name,
+		k.GVK.GroupVersion().WithResource(k.Resource), sub, op, opts, false, l.user)
+}
+
+func (l *local) admit(ctx context.Context, a admission.Attributes) error {
+	m, ok := l.s.admission.(admission.MutationInterface)
+	if !ok || !m.Handles(a.GetOperation()) {
+		return nil
+	}
+	return m.Admit(ctx, a, l.s.interfaces)
+}
+
+// Create stores a copy of obj.
+func (l *local) Create(ctx context.Context, obj objects.Object) (objects.Object, error) {
+	r, err := l.resourceOf(obj)
+	if err != nil {
+		return nil, err
+	}
+	ctx = l.context(ctx, obj.GetNamespace())
+	in := obj.DeepCopyObject()
+	l.s.codecs.scheme.Default(in)
+	opts := &metav1.CreateOptions{}
+	a := l.attributes(r, in, nil, obj.GetNamespace(), obj.GetName(), "", admission.Create, opts)
+	if err := l.admit(ctx, a); err != nil {
+		return nil, err
+	}
+	return asObject(r.store.Create(ctx, in, rest.AdmissionToValidateObjectFunc(l.s.admission, a, l.s.interfaces), opts))
+}
+
+// Update replaces an object.
+func (l *local) Update(ctx context.Context, obj objects.Object) (objects.Object, error) {
+	return l.replace(ctx, obj, "")
+}
+
+// UpdateStatus replaces an object's status.
+func (l *local) UpdateStatus(ctx context.Context, obj objects.Object) (objects.Object, error) {
+	return l.replace(ctx, obj, "status")
+}
+
+func (l *local) replace(ctx context.Context, obj objects.Object, sub string) (objects.Object, error) {
+	r, err := l.resourceOf(obj)
+	if err != nil {
+		return nil, err
+	}
+	return l.update(ctx, r, obj.GetNamespace(), obj.GetName(), sub, func(objects.Object) (objects.Object, error) {
+		return obj.DeepCopyObject().(objects.Object), nil
+	})
+}
+
+// Mutate applies fn to the newest version; the store calls it again after a conflict.
+func (l *local) Mutate(ctx context.Context, key messages.Key, sub string, fn func(objects.Object) (objects.Object, error)) (objects.Object, error) {
+	r, err := l.resource(key.Resource)
+	if err != nil {
+		return nil, err
+	}
+	return l.update(ctx, r, key.Namespace, key.Name, sub, func(old objects.Object) (objects.Object, error) {
+		return fn(old.DeepCopyObject().(objects.Object))
+	})
+}
+
+func (l *local) update(ctx context.Context, r *resource, namespace, name, sub string, next func(old objects.Object) (objects.Object, error)) (objects.Object, error) {
+	ctx = l.context(ctx, namespace)
+	opts := &metav1.UpdateOptions{}
+	info := &nextObject{next: func(ctx context.Context, old runtime.Object) (runtime.Object, error) {
+		obj, err := next(old.(objects.Object))
+		if err != nil {
+			return nil, err
+		}
+		l.s.codecs.scheme.Default(obj)
+		return obj, l.admit(ctx, l.attributes(r, obj, old, namespace, name, sub, admission.Update, opts))
+	}}
+	validate := rest.AdmissionToValidateObjectUpdateFunc(l.s.admission,
+		l.attributes(r, nil, nil, namespace, name, sub, admission.Update, opts), l.s.interfaces)
+	var w rest.Updater = r.store
+	if sub != "" {
+		s, ok := r.subs[sub]
+		if !ok {
+			return nil, apierrors.NewNotFound(schema.GroupResource{Group: r.kind.GVK.Group, Resource: r.kind.Resource + "/" + sub}, name)
+		}
+		w = s
+	}
+	out, _, err := w.Update(ctx, name, info, rest.ValidateAllObjectFunc, validate, false, opts)
+	return asObject(out, err)
+}
+
+// nextObject computes the new object from the one in the store.
+type nextObject struct {
+	next func(ctx context.Context, old runtime.Object) (runtime.Object, error)
+}
+
+func (n *nextObject) Preconditions() *metav1.Preconditions { return nil }
+
+func (n *nextObject) UpdatedObject(ctx context.Context, old runtime.Object) (runtime.Object, error) {
+	return n.next(ctx, old)
+}
+
+// Delete starts or performs deletion.
+func (l *local) Delete(ctx context.Context, key messages.Key, opts metav1.DeleteOptions) error {
+	r, err := l.resource(key.Resource)
+	if err != nil {
+		return err
+	}
+	ctx = l.context(ctx, key.Namespace)
+	a := l.attributes(r, nil, nil, key.Namespace, key.Name, "", admission.Delete, &opts)
+	if err := l.admit(ctx, a); err != nil {
+		return err
+	}
+	_, _, err = r.deleter().Delete(ctx, key.Name, rest.AdmissionToValidateObjectDeleteFunc(l.s.admission, a, l.s.interfaces), &opts)
+	return err
+}
+
+// Bind sets a pod's node.
+func (l *local) Bind(ctx context.Context, namespace, pod, uid, node string) error {
+	r, err := l.resource(messages.Pods)
+	if err != nil {
+		return err
+	}
+	return bind(l.context(ctx, namespace), r.store, l.s.cfg.Clock, &corev1.Binding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod, UID: typesUID(uid)},
+		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
+	}, false)
+}
+
+func asObject(obj runtime.Object, err error) (objects.Object, error) {
+	if err != nil {
+		return nil, err
+	}
+	return obj.(objects.Object), nil
+}
+
+var _ objects.Writer = (*local)(nil)

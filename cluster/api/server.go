@@ -1,0 +1,326 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/google/uuid"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
+	"k8s.io/apiserver/pkg/authorization/union"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	genericfilters "k8s.io/apiserver/pkg/server/filters"
+	"k8s.io/apiserver/pkg/server/healthz"
+	utilcompatibility "k8s.io/apiserver/pkg/util/compatibility"
+	"k8s.io/client-go/rest"
+	basecompatibility "k8s.io/component-base/compatibility"
+
+	apiadmission "github.com/troupe-run/troupe/cluster/api/admission"
+	"github.com/troupe-run/troupe/cluster/api/alloc"
+	"github.com/troupe-run/troupe/cluster/api/kind"
+	"github.com/troupe-run/troupe/cluster/auth"
+	"github.com/troupe-run/troupe/messages"
+)
+
+const (
+	// watchTimeout is the shortest time after which a watch without a timeout of its own ends; the
+	// generic handlers take up to twice as long, at random, so that not all clients return at once.
+	watchTimeout = 30 * time.Minute
+	// maxRequestBody is what a request may carry; one object is limited by the store.
+	maxRequestBody = 3 << 20
+	// kubernetesVersion is the release whose API is served.
+	kubernetesVersion = "v1.36.6"
+)
+
+// Server is the API server of one cluster.
+type Server struct {
+	cfg        Config
+	log        *slog.Logger
+	codecs     codecs
+	generic    *genericapiserver.GenericAPIServer
+	schemas    *lazySchemas
+	tokens     *auth.Tokens
+	rbac       *auth.RBAC
+	authorizer authorizer.Authorizer
+	admission  admission.Interface
+	interfaces admission.ObjectInterfaces
+	alloc      *alloc.Allocator
+	resources  map[messages.Resource]*resource
+	byType     map[reflect.Type]*resource
+	loopback   *rest.Config
+	ready      chan struct{}
+}
+
+// resource is one served kind with all its writers.
+type resource struct {
+	kind *kind.Kind
+	// store is nil for kinds that are answered and not stored.
+	store *registry
+	subs  map[string]*subresource
+}
+
+// New assembles a server. It does no I/O besides what Config.Storage does and starts nothing.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	cfg.complete()
+	s := &Server{
+		cfg: cfg, log: cfg.Log, ready: make(chan struct{}),
+		resources: make(map[messages.Resource]*resource), byType: make(map[reflect.Type]*resource),
+	}
+	var err error
+	if s.codecs, err = newCodecs(cfg.Kinds); err != nil {
+		return nil, err
+	}
+	if s.tokens, err = auth.NewTokens(cfg.Authority, cfg.Issuer, cfg.Store); err != nil {
+		return nil, err
+	}
+	s.rbac = auth.NewRBAC(cfg.Store)
+	s.authorizer = union.New(
+		authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup),
+		auth.NewNode(cfg.Store), s.rbac,
+	)
+	s.schemas = newLazySchemas(func() (managedfields.TypeConverter, error) { return typeConverter(s.codecs.scheme, s.cfg.Kinds) })
+	s.interfaces = admission.NewObjectInterfacesFromScheme(s.codecs.scheme)
+	s.admission = apiadmission.Chain(apiadmission.Config{Reader: cfg.Store, Clock: cfg.Clock})
+	s.alloc = alloc.New(cfg.ServiceCIDR, cfg.Store)
+	s.loopback = s.loopbackConfig()
+	if err := s.assemble(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// assemble builds the generic server around the kinds.
+func (s *Server) assemble() error {
+	c := genericapiserver.NewConfig(s.codecs.factory)
+	c.ExternalAddress = s.cfg.Advertise.String()
+	if !s.cfg.Advertise.IsValid() {
+		c.ExternalAddress = "kubernetes.default.svc:443"
+	}
+	c.EffectiveVersion = s.version()
+	c.LoopbackClientConfig = s.loopback
+	c.Authentication.APIAudiences = authenticator.Audiences{s.cfg.Issuer}
+	c.Authentication.Authenticator = auth.NewAuthenticator(s.cfg.Authority, s.tokens)
+	c.Authorization.Authorizer = s.authorizer
+	c.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
+		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
+	// Schemas are served lazily, see schemas.go, and counted nowhere: there is no flow control.
+	c.SkipOpenAPIInstallation = true
+	c.StorageObjectCountTracker = nil
+	// The stock checks include one that starts a goroutine for ever.
+	checks := s.checks()
+	c.HealthzChecks, c.LivezChecks, c.ReadyzChecks = checks, checks, append(checks[:len(checks):len(checks)], s.readyCheck())
+	c.DisabledPostStartHooks = sets.NewString("max-in-flight-filter")
+	c.AdmissionControl = s.admission
+	generic, err := c.Complete(nil).New("troupe", genericapiserver.NewEmptyDelegateWithCustomHandler(http.HandlerFunc(http.NotFound)))
+	if err != nil {
+		return fmt.Errorf("assemble generic server: %w", err)
+	}
+	s.generic = generic
+	storages, order, err := s.storages()
+	if err != nil {
+		return err
+	}
+	if err := s.install(storages, order); err != nil {
+		return err
+	}
+	s.serveSchemas(kubernetesVersion)
+	generic.PrepareRun()
+	return nil
+}
+
+// storages opens the storage of each kind and collects what is served under which path.
+func (s *Server) storages() (groupVersions, []schema.GroupVersion, error) {
+	out := make(groupVersions)
+	var order []schema.GroupVersion
+	for i := range s.cfg.Kinds {
+		k := &s.cfg.Kinds[i]
+		gv := k.GVK.GroupVersion()
+		if out[gv] == nil {
+			order = append(order, gv)
+		}
+		r := &resource{kind: k, subs: make(map[string]*subresource)}
+		s.resources[messages.Resource{Group: gv.Group, Resource: k.Resource}] = r
+		s.byType[reflect.TypeOf(k.New())] = r
+		back, err := s.storage(k)
+		if err != nil {
+			return nil, nil, fmt.Errorf("open storage of %s: %w", k.GVK, err)
+		}
+		if r.store, err = newRegistry(k, s.codecs, back, s.alloc); err != nil {
+			return nil, nil, err
+		}
+		if k.Finalize != nil {
+			out.add(gv, k.Resource, newFinalizing(r.store))
+		} else {
+			out.add(gv, k.Resource, r.store)
+		}
+		if k.Status != nil {
+			r.subs["status"] = newSubresource(r.store, "status", k.Status)
+		}
+		for name, sub := range k.Subresources {
+			r.subs[name] = newSubresource(r.store, name, sub)
+		}
+		for name, sub := range r.subs {
+			out.add(gv, k.Resource+"/"+name, sub)
+		}
+		if k.Scale != nil {
+			out.add(gv, k.Resource+"/scale", newScale(r.store))
+		}
+		for name, build := range k.Extra {
+			extra, err := build(r.store, s.alloc)
+			if err != nil {
+				return nil, nil, fmt.Errorf("build %s/%s: %w", k.Resource, name, err)
+			}
+			out.add(gv, k.Resource+"/"+name, extra)
+		}
+	}
+	return out, order, nil
+}
+
+// Handler serves the API, with authentication and all that follows.
+func (s *Server) Handler() http.Handler { return s.generic.Handler }
+
+// Ready is closed when the server accepts requests and the objects every cluster has exist.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Run serves until ctx is done, then lets requests in flight finish for a moment. It returns when
+// everything it started has ended.
+func (s *Server) Run(ctx context.Context) error {
+	base, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	srv := &http.Server{
+		Handler:           s.generic.Handler,
+		MaxHeaderBytes:    1 << 20,
+		IdleTimeout:       90 * time.Second,
+		ReadHeaderTimeout: 32 * time.Second,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		// Watches end with this context, at once, instead of holding up the shutdown.
+		BaseContext: func(net.Listener) context.Context { return base },
+	}
+	var err error
+	serve := func() error { return srv.Serve(s.cfg.Listener) }
+	if !s.cfg.Insecure {
+		if srv.TLSConfig, err = s.cfg.tls(); err != nil {
+			return err
+		}
+		serve = func() error { return srv.ServeTLS(s.cfg.Listener, "", "") }
+	}
+	served := make(chan error, 1)
+	go func() { served <- serve() }()
+	booted := make(chan error, 1)
+	go func() { booted <- s.boot(base) }()
+
+	select {
+	case err = <-booted:
+		if err == nil {
+			close(s.ready)
+			select {
+			case <-ctx.Done():
+			case err = <-served:
+			}
+		}
+	case <-ctx.Done():
+	case err = <-served:
+	}
+	stop(errStopping)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer cancel()
+	if srv.Shutdown(grace) != nil {
+		_ = srv.Close()
+	}
+	s.generic.Destroy()
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the API: %w", err)
+	}
+	return nil
+}
+
+// shutdownGrace is how long requests in flight may take when the server stops.
+const shutdownGrace = 2 * time.Second
+
+var errStopping = errors.New("server is stopping")
+
+func (s *Server) checks() []healthz.HealthChecker {
+	out := []healthz.HealthChecker{healthz.PingHealthz}
+	for name, check := range s.cfg.Checks {
+		out = append(out, healthz.NamedCheck(name, func(*http.Request) error { return check() }))
+	}
+	return out
+}
+
+// readyCheck holds /readyz back until the cluster's first objects exist.
+func (s *Server) readyCheck() healthz.HealthChecker {
+	return healthz.NamedCheck("bootstrap", func(*http.Request) error {
+		select {
+		case <-s.ready:
+			return nil
+		default:
+			return errors.New("first objects are being created")
+		}
+	})
+}
+
+// served is the version the server reports, without the facts about the build of k8s.io/apiserver.
+type served struct {
+	basecompatibility.EffectiveVersion
+	git string
+}
+
+func (s *Server) version() basecompatibility.EffectiveVersion {
+	v := served{EffectiveVersion: utilcompatibility.DefaultBuildEffectiveVersion(), git: kubernetesVersion}
+	if s.cfg.Version != "" {
+		v.git += "+" + s.cfg.Version
+	}
+	return v
+}
+
+func (v served) Info() *version.Info {
+	info := v.EffectiveVersion.Info()
+	out := *info
+	out.Major, out.Minor, out.GitVersion = "1", "36", v.git
+	out.GitCommit, out.GitTreeState, out.BuildDate = "", "", ""
+	return &out
+}
+
+// addresses tells clients nothing: the one address they know is right.
+type addresses struct{}
+
+func (addresses) ServerAddressByClientCIDRs(net.IP) []metav1.ServerAddressByClientCIDR { return nil }
+
+// LoopbackConfig reaches the server from within the process, as an administrator.
+func (s *Server) LoopbackConfig() *rest.Config { return rest.CopyConfig(s.loopback) }
+
+func (s *Server) loopbackConfig() *rest.Config {
+	scheme := "https"
+	tls := rest.TLSClientConfig{CAData: s.cfg.Authority.CAPEM(), ServerName: "localhost"}
+	if s.cfg.Insecure {
+		scheme, tls = "http", rest.TLSClientConfig{}
+	}
+	host := "localhost"
+	if s.cfg.Advertise.IsValid() {
+		host = s.cfg.Advertise.String()
+	}
+	return &rest.Config{
+		Host:            scheme + "://" + host,
+		BearerToken:     uuid.NewString(),
+		TLSClientConfig: tls,
+		Dial:            func(ctx context.Context, _, _ string) (net.Conn, error) { return s.cfg.Dial(ctx) },
+		QPS:             -1,
+	}
+}

@@ -1,0 +1,152 @@
+package api
+
+import (
+	"context"
+
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/storage/names"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/troupe-run/troupe/cluster/api/kind"
+)
+
+// strategy plays a kind to the generic registry: create, update and delete rules.
+type strategy struct {
+	runtime.ObjectTyper
+	names.NameGenerator
+	kind *kind.Kind
+}
+
+func (s strategy) NamespaceScoped() bool          { return s.kind.Namespaced }
+func (s strategy) AllowCreateOnUpdate() bool      { return s.kind.AllowCreateOnUpdate }
+func (s strategy) AllowUnconditionalUpdate() bool { return !s.kind.NeedsResourceVersion }
+func (s strategy) Canonicalize(runtime.Object)    {}
+
+func (s strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
+	o := obj.(kind.Object)
+	if s.kind.SpecChanged != nil {
+		o.SetGeneration(1)
+	}
+	if s.kind.PrepareForCreate != nil {
+		s.kind.PrepareForCreate(ctx, o)
+	}
+}
+
+func (s strategy) Validate(ctx context.Context, obj runtime.Object) field.ErrorList {
+	o := obj.(kind.Object)
+	validName := s.kind.ValidateName
+	if validName == nil {
+		validName = apivalidation.NameIsDNSSubdomain
+	}
+	errs := apivalidation.ValidateObjectMetaAccessor(o, s.kind.Namespaced, validName, field.NewPath("metadata"))
+	if s.kind.Validate != nil {
+		errs = append(errs, s.kind.Validate(ctx, o)...)
+	}
+	return errs
+}
+
+func (s strategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Object) {
+	o, was := obj.(kind.Object), old.(kind.Object)
+	if s.kind.PrepareForUpdate != nil {
+		s.kind.PrepareForUpdate(ctx, o, was)
+	}
+	if s.kind.SpecChanged != nil && s.kind.SpecChanged(o, was) {
+		o.SetGeneration(was.GetGeneration() + 1)
+	}
+}
+
+func (s strategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
+	o, was := obj.(kind.Object), old.(kind.Object)
+	errs := apivalidation.ValidateObjectMetaAccessorUpdate(o, was, field.NewPath("metadata"))
+	switch {
+	case s.kind.ValidateUpdate != nil:
+		errs = append(errs, s.kind.ValidateUpdate(ctx, o, was)...)
+	case s.kind.Validate != nil:
+		errs = append(errs, s.kind.Validate(ctx, o)...)
+	}
+	return errs
+}
+
+func (s strategy) WarningsOnCreate(ctx context.Context, obj runtime.Object) []string {
+	if s.kind.Warnings == nil {
+		return nil
+	}
+	return s.kind.Warnings(ctx, obj.(kind.Object), nil)
+}
+
+func (s strategy) WarningsOnUpdate(ctx context.Context, obj, old runtime.Object) []string {
+	if s.kind.Warnings == nil {
+		return nil
+	}
+	return s.kind.Warnings(ctx, obj.(kind.Object), old.(kind.Object))
+}
+
+// CheckGracefulDelete lets the kind keep an object, marked, for its grace period.
+func (s strategy) CheckGracefulDelete(ctx context.Context, obj runtime.Object, options *metav1.DeleteOptions) bool {
+	return s.kind.Delete != nil && s.kind.Delete(ctx, obj.(kind.Object), options)
+}
+
+// DefaultGarbageCollectionPolicy is what the current versions of all kinds ask for.
+func (s strategy) DefaultGarbageCollectionPolicy(context.Context) rest.GarbageCollectionPolicy {
+	return rest.DeleteDependents
+}
+
+// GetResetFields names what a writer of the whole object may not own.
+func (s strategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	if s.kind.Status == nil {
+		return nil
+	}
+	return resetFields(s.kind, "status")
+}
+
+// subStrategy is the strategy of a second writer such as the status subresource.
+type subStrategy struct {
+	strategy
+	name string
+	sub  *kind.Subresource
+}
+
+func (s subStrategy) AllowCreateOnUpdate() bool { return false }
+
+func (s subStrategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Object) {
+	if s.sub.Prepare != nil {
+		s.sub.Prepare(ctx, obj.(kind.Object), old.(kind.Object))
+	}
+}
+
+func (s subStrategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
+	if s.sub.Validate == nil {
+		return nil
+	}
+	return s.sub.Validate(ctx, obj.(kind.Object), old.(kind.Object))
+}
+
+func (s subStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
+	return nil
+}
+
+func (s subStrategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	if s.name != "status" {
+		return nil
+	}
+	return resetFields(s.kind, "spec")
+}
+
+func resetFields(k *kind.Kind, field string) map[fieldpath.APIVersion]*fieldpath.Set {
+	return map[fieldpath.APIVersion]*fieldpath.Set{
+		fieldpath.APIVersion(k.GVK.GroupVersion().String()): fieldpath.NewSet(fieldpath.MakePathOrDie(field)),
+	}
+}
+
+var (
+	_ rest.RESTCreateStrategy              = strategy{}
+	_ rest.RESTUpdateStrategy              = strategy{}
+	_ rest.RESTGracefulDeleteStrategy      = strategy{}
+	_ rest.GarbageCollectionDeleteStrategy = strategy{}
+	_ rest.ResetFieldsStrategy             = strategy{}
+	_ rest.ResetFieldsStrategy             = subStrategy{}
+)
