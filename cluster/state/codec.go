@@ -66,23 +66,27 @@ func setRevision(obj metav1.Object, rev uint64) {
 	obj.SetResourceVersion(strconv.FormatUint(rev, 10))
 }
 
-// WithRevision returns obj with another resourceVersion (none for 0). Everything but the outermost
-// struct is shared with obj, so neither may be changed.
+// WithRevision returns a [ShallowCopy] of obj with another resourceVersion, none for 0.
 func WithRevision(obj objects.Object, rev uint64) objects.Object {
-	var out objects.Object
+	out := ShallowCopy(obj)
+	setRevision(out, rev)
+	return out
+}
+
+// ShallowCopy copies the outermost struct of an object, of an unstructured one the outermost map
+// and the metadata, so that setters of metadata and kind do not reach obj. What is below is
+// shared and must not be changed.
+func ShallowCopy(obj objects.Object) objects.Object {
 	if u, ok := obj.(*unstructured.Unstructured); ok {
 		content := maps.Clone(u.Object)
 		if meta, ok := content["metadata"].(map[string]any); ok {
 			content["metadata"] = maps.Clone(meta)
 		}
-		out = &unstructured.Unstructured{Object: content}
-	} else {
-		v := reflect.New(reflect.TypeOf(obj).Elem())
-		v.Elem().Set(reflect.ValueOf(obj).Elem())
-		out = v.Interface().(objects.Object)
+		return &unstructured.Unstructured{Object: content}
 	}
-	setRevision(out, rev)
-	return out
+	v := reflect.New(reflect.TypeOf(obj).Elem())
+	v.Elem().Set(reflect.ValueOf(obj).Elem())
+	return v.Interface().(objects.Object)
 }
 
 func ownerUIDs(obj objects.Object) []string {

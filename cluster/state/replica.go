@@ -40,8 +40,9 @@ type record struct {
 	path string
 }
 
-// pathOf orders rows as Kubernetes lists them: by namespace and name joined by a slash.
-func pathOf(key messages.Key) string {
+// PathOf returns what objects are listed in the order of: namespace and name joined by a slash, or
+// the name alone.
+func PathOf(key messages.Key) string {
 	if key.Namespace == "" {
 		return key.Name
 	}
@@ -95,7 +96,7 @@ func (t *table) put(key messages.Key, e Entry) (old objects.Object) {
 	n := name{key.Namespace, key.Name}
 	row := t.rows[n]
 	if row == nil {
-		row = &record{key: key, path: pathOf(key)}
+		row = &record{key: key, path: PathOf(key)}
 		t.rows[n] = row
 		t.order.ReplaceOrInsert(row)
 	} else {

@@ -60,7 +60,7 @@ func undo(items []Item, prefix, from string, events []Event) []Item {
 	}
 	before := map[string]objects.Object{}
 	for _, e := range slices.Backward(events) {
-		if path := pathOf(e.Key); strings.HasPrefix(path, prefix) && path >= from {
+		if path := PathOf(e.Key); strings.HasPrefix(path, prefix) && path >= from {
 			before[path] = e.Old
 		}
 	}

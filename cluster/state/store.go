@@ -180,6 +180,14 @@ func (s *Store) Register(r Resource) error {
 	return nil
 }
 
+// Registered says whether a resource is served.
+func (s *Store) Registered(res messages.Resource) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	t := s.tables[res]
+	return t != nil && t.registered
+}
+
 // Unregister takes a resource off the served ones; its objects stay.
 func (s *Store) Unregister(res messages.Resource) {
 	t := s.table(res)

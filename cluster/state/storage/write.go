@@ -1,0 +1,166 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/storage"
+
+	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/cluster/state"
+	"github.com/troupe-run/troupe/messages"
+)
+
+// Create implements storage.Interface.
+func (s *Storage) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {
+	full, k, err := s.key(key)
+	if err != nil {
+		return err
+	}
+	if rev, err := s.versioner.ObjectResourceVersion(obj); err == nil && rev != 0 {
+		return storage.ErrResourceVersionSetOnCreate
+	}
+	op, err := s.put(k, 0, obj, ttl)
+	if err != nil {
+		return err
+	}
+	if _, err := s.cfg.Store.Commit(ctx, op); err != nil {
+		return writeError(full, err)
+	}
+	if out == nil {
+		return nil
+	}
+	return copyInto(out, op.Object)
+}
+
+// put makes the operation that stores a copy of obj: the store keeps what it is given, and the
+// caller may go on changing its own.
+func (s *Storage) put(k messages.Key, expect uint64, obj runtime.Object, ttl uint64) (state.Op, error) {
+	stored, ok := obj.DeepCopyObject().(objects.Object)
+	if !ok {
+		return state.Op{}, storage.NewInternalError(fmt.Errorf("%T has no metadata", obj))
+	}
+	if err := s.versioner.PrepareObjectForStorage(stored); err != nil {
+		return state.Op{}, storage.NewInternalError(fmt.Errorf("prepare %s: %w", k, err))
+	}
+	data, err := s.cfg.Store.Encode(s.cfg.Resource, stored)
+	if err != nil {
+		return state.Op{}, err
+	}
+	return state.Op{Key: k, Expect: expect, Object: stored, Data: data, TTL: time.Duration(ttl) * time.Second}, nil
+}
+
+// GuaranteedUpdate implements storage.Interface. The cached object is of no use here: the newest
+// one is in memory.
+func (s *Storage) GuaranteedUpdate(ctx context.Context, key string, out runtime.Object, ignoreNotFound bool,
+	preconditions *storage.Preconditions, update storage.UpdateFunc, _ runtime.Object,
+) error {
+	full, k, err := s.key(key)
+	if err != nil {
+		return err
+	}
+	for {
+		e, _, ok := s.cfg.Store.Lookup(k)
+		var current runtime.Object
+		switch {
+		case ok:
+			current = e.Object.DeepCopyObject()
+		case ignoreNotFound:
+			current = s.cfg.New()
+		default:
+			return storage.NewKeyNotFoundError(full, 0)
+		}
+		if err := preconditions.Check(full, current); err != nil {
+			return err
+		}
+		next, ttl, err := update(current, storage.ResponseMeta{ResourceVersion: e.Rev, TTL: s.ttl(e)})
+		if err != nil {
+			return err
+		}
+		op, err := s.put(k, e.Rev, next, deref(ttl))
+		if err != nil {
+			return err
+		}
+		if ok && state.SumOf(op.Data) == e.Sum {
+			// Nothing to write, if that still is the newest state.
+			if now, _, ok := s.cfg.Store.Lookup(k); ok && now.Rev == e.Rev {
+				return copyInto(out, e.Object)
+			}
+			continue
+		}
+		switch _, err := s.cfg.Store.Commit(ctx, op); {
+		case err == nil:
+			return copyInto(out, op.Object)
+		case !stale(err):
+			return writeError(full, err)
+		}
+	}
+}
+
+func deref(ttl *uint64) uint64 {
+	if ttl == nil {
+		return 0
+	}
+	return *ttl
+}
+
+// ttl returns the seconds an object has left; 0 is for ever.
+func (s *Storage) ttl(e state.Entry) int64 {
+	if e.Expires == 0 {
+		return 0
+	}
+	return max(1, e.Expires-s.cfg.Clock.Now().Unix())
+}
+
+// Delete implements storage.Interface. As in GuaranteedUpdate the cached object is of no use.
+func (s *Storage) Delete(ctx context.Context, key string, out runtime.Object, preconditions *storage.Preconditions,
+	validate storage.ValidateObjectFunc, _ runtime.Object, _ storage.DeleteOptions,
+) error {
+	full, k, err := s.key(key)
+	if err != nil {
+		return err
+	}
+	for {
+		e, _, ok := s.cfg.Store.Lookup(k)
+		if !ok {
+			return storage.NewKeyNotFoundError(full, 0)
+		}
+		current := state.ShallowCopy(e.Object)
+		if err := preconditions.Check(full, current); err != nil {
+			return err
+		}
+		if err := validate(ctx, current); err != nil {
+			return err
+		}
+		switch rev, err := s.cfg.Store.Commit(ctx, state.Op{Key: k, Expect: e.Rev}); {
+		case err == nil:
+			return copyInto(out, state.WithRevision(e.Object, rev))
+		case !stale(err):
+			return writeError(full, err)
+		}
+	}
+}
+
+// stale says that a write lost against another, so that it may succeed on the newest state.
+func stale(err error) bool {
+	return errors.Is(err, messages.ErrConflict) || errors.Is(err, messages.ErrExists) || errors.Is(err, messages.ErrNotFound)
+}
+
+// writeError says in the API machinery's words why a write was not done.
+func writeError(key string, err error) error {
+	switch {
+	case errors.Is(err, messages.ErrExists):
+		return storage.NewKeyExistsError(key, 0)
+	case errors.Is(err, messages.ErrTooLarge):
+		return apierrors.NewRequestEntityTooLargeError(err.Error())
+	case errors.Is(err, messages.ErrFenced), errors.Is(err, messages.ErrUnavailable):
+		return apierrors.NewServiceUnavailable(err.Error())
+	case errors.Is(err, context.DeadlineExceeded):
+		return storage.NewTimeoutError(key, err.Error())
+	}
+	return err
+}
