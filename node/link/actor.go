@@ -87,7 +87,7 @@ func (l *link) Receive(c actor.Context) {
 func (l *link) start(c actor.Context) {
 	if !l.mem.loaded {
 		l.mem.loaded = true
-		l.loadCheckpoint(c)
+		l.loadCheckpoint()
 	}
 	if err := l.hub.join(l.cfg.Node.Name, l.cfg.Stage, c.Self()); err != nil {
 		l.log.Error("link is deaf", "err", err) // only a connection closed for good does this
@@ -215,15 +215,12 @@ func (l *link) send(what string, m proto.Message) {
 }
 
 // deliver tells the node, with the newest status this node knows of each pod.
-func (l *link) deliver(c actor.Context, m Message) {
+func (l *link) deliver(m Message) {
 	if w, ok := m.(Wanted); ok {
 		if st, ok := l.mem.status(w.Pod.UID); ok {
 			pod := *w.Pod
 			pod.Status = st
 			m = Wanted{Pod: &pod}
-		}
-		if w.Pod.DeletionTimestamp != nil && l.mem.finished(w.Pod.UID) {
-			l.flushSoon(c) // it was finished before it was marked: now its object may go
 		}
 	}
 	if u, ok := m.(Unwanted); ok {
@@ -234,8 +231,8 @@ func (l *link) deliver(c actor.Context, m Message) {
 
 // unknownPod handles that the control plane has no such pod. When the wanted set holds it, its
 // removal is on the way; otherwise this node runs what nobody wants.
-func (l *link) unknownPod(c actor.Context, uid types.UID) {
+func (l *link) unknownPod(uid types.UID) {
 	if !l.set.hasPod(uid) {
-		l.deliver(c, Unwanted{UID: uid})
+		l.deliver(Unwanted{UID: uid})
 	}
 }

@@ -63,7 +63,7 @@ func (l *link) arrived(c actor.Context, data []byte) {
 	case *nodepb.Down_Probe:
 		l.heartbeat()
 	case *nodepb.Down_Acks:
-		l.confirmed(c, b.Acks.GetAcks())
+		l.confirmed(b.Acks.GetAcks())
 	case *nodepb.Down_Token:
 		l.tokens.answered(b.Token)
 	}
@@ -98,7 +98,7 @@ func (l *link) welcomed(c actor.Context, session uint64, w *nodepb.Welcome) {
 		l.mem.stored, l.mem.cluster = w.GetNode(), w.GetCluster()
 		l.save(c)
 	}
-	l.deliver(c, Registered{Node: node, Cluster: clusterOf(w.GetCluster())})
+	l.deliver(Registered{Node: node, Cluster: clusterOf(w.GetCluster())})
 	l.mem.reopen()
 	l.flush()
 }
@@ -134,7 +134,7 @@ func (l *link) changed(c actor.Context, d *nodepb.Delta) {
 		l.save(c)
 	}
 	for _, m := range out {
-		l.deliver(c, m)
+		l.deliver(m)
 	}
 	if l.set.sum() != d.GetDigest() {
 		if !l.asked {
@@ -145,7 +145,7 @@ func (l *link) changed(c actor.Context, d *nodepb.Delta) {
 	l.ack()
 	if !l.synced {
 		l.synced = true
-		l.deliver(c, Synced{Confirmed: true})
+		l.deliver(Synced{Confirmed: true})
 	}
 }
 
@@ -173,14 +173,14 @@ func (l *link) ack() {
 	l.send("ack", &nodepb.DeltaAck{Session: l.session, Seq: l.seq, Digest: l.set.sum()})
 }
 
-func (l *link) confirmed(c actor.Context, acks []*nodepb.Ack) {
+func (l *link) confirmed(acks []*nodepb.Ack) {
 	for _, a := range acks {
 		switch {
 		case a.GetUid() == "":
 			l.mem.nodeConfirmed = max(l.mem.nodeConfirmed, a.GetVersion())
 		case a.GetUnknown():
 			l.mem.confirm(types.UID(a.GetUid()), a.GetVersion())
-			l.unknownPod(c, types.UID(a.GetUid()))
+			l.unknownPod(types.UID(a.GetUid()))
 		default:
 			l.mem.confirm(types.UID(a.GetUid()), a.GetVersion())
 		}

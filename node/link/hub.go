@@ -24,6 +24,7 @@ type Hub struct {
 	in     chan *nats.Msg
 	status chan nats.Status
 	quit   chan struct{}
+	ending sync.Once
 	done   sync.WaitGroup
 
 	mu    sync.RWMutex
@@ -60,11 +61,13 @@ func NewHub(nc *nats.Conn, region string) (*Hub, error) {
 	return h, nil
 }
 
-// Close ends the hub; its links hear nothing any more.
+// Close ends the hub; its links hear nothing any more. It may be called again.
 func (h *Hub) Close() error {
-	close(h.quit)
-	h.done.Wait()
-	h.nc.RemoveStatusListener(h.status)
+	h.ending.Do(func() {
+		close(h.quit)
+		h.done.Wait()
+		h.nc.RemoveStatusListener(h.status)
+	})
 	return nil
 }
 

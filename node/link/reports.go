@@ -77,17 +77,6 @@ func (m *memory) noteNode(st corev1.NodeStatus) bool {
 	return true
 }
 
-// finished says whether a pod has been reported as finished, and makes that report due again.
-func (m *memory) finished(uid types.UID) bool {
-	o := m.pods[uid]
-	if o == nil || !o.report.Finished {
-		return false
-	}
-	o.confirmed, o.due, o.wait = false, 0, minRetry
-	o.version++
-	return true
-}
-
 // reopen makes every report due: the control plane may have lost any of them.
 func (m *memory) reopen() {
 	for _, o := range m.pods {

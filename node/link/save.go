@@ -20,7 +20,7 @@ type saves struct {
 
 // loadCheckpoint delivers what the node had when it last ran. A checkpoint that cannot be read is
 // no reason not to run: the control plane has the truth.
-func (l *link) loadCheckpoint(c actor.Context) {
+func (l *link) loadCheckpoint() {
 	if l.disk == nil {
 		return
 	}
@@ -38,7 +38,7 @@ func (l *link) loadCheckpoint(c actor.Context) {
 		if err := json.Unmarshal(cp.GetNode(), node); err != nil {
 			l.log.Error("node in checkpoint not used", "err", err)
 		} else {
-			l.deliver(c, Registered{Node: node, Cluster: clusterOf(cp.GetCluster())})
+			l.deliver(Registered{Node: node, Cluster: clusterOf(cp.GetCluster())})
 		}
 	}
 	out, errs := l.set.apply(change{put: cp.GetEntries(), whole: true})
@@ -46,9 +46,9 @@ func (l *link) loadCheckpoint(c actor.Context) {
 		l.log.Error("wanted object dropped", "err", err)
 	}
 	for _, m := range out {
-		l.deliver(c, m)
+		l.deliver(m)
 	}
-	l.deliver(c, Synced{Confirmed: false})
+	l.deliver(Synced{Confirmed: false})
 }
 
 // save writes the checkpoint soon, off the actor.
