@@ -1,0 +1,58 @@
+package coordination
+
+import (
+	"context"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
+
+	"github.com/troupe-run/troupe/cluster/api/kind"
+	"github.com/troupe-run/troupe/cluster/api/kinds/check"
+	"github.com/troupe-run/troupe/cluster/api/kinds/table"
+)
+
+// Lease describes coordination.k8s.io/v1 Lease.
+func Lease() kind.Kind {
+	return kind.Kind{
+		GVK:        coordinationv1.SchemeGroupVersion.WithKind("Lease"),
+		Resource:   "leases",
+		Singular:   "lease",
+		Namespaced: true,
+		New:        func() kind.Object { return &coordinationv1.Lease{} },
+		NewList:    func() runtime.Object { return &coordinationv1.LeaseList{} },
+
+		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
+			return validateLease(&obj.(*coordinationv1.Lease).Spec)
+		},
+		AllowCreateOnUpdate: true,
+
+		Columns: []metav1.TableColumnDefinition{
+			table.Name(),
+			table.Col("Holder", coordinationv1.LeaseSpec{}.SwaggerDoc()["holderIdentity"]),
+			table.Age(),
+		},
+		Row: func(obj kind.Object) []any {
+			l := obj.(*coordinationv1.Lease)
+			return []any{l.Name, ptr.Deref(l.Spec.HolderIdentity, ""), table.Since(l.CreationTimestamp)}
+		},
+	}
+}
+
+func validateLease(spec *coordinationv1.LeaseSpec) field.ErrorList {
+	path := field.NewPath("spec")
+	var errs field.ErrorList
+	if spec.LeaseDurationSeconds != nil {
+		errs = append(errs, check.Positive(*spec.LeaseDurationSeconds, path.Child("leaseDurationSeconds"))...)
+	}
+	errs = append(errs, check.OptionalNonNegative(spec.LeaseTransitions, path.Child("leaseTransitions"))...)
+	if spec.Strategy != nil {
+		errs = append(errs, check.QualifiedName(string(*spec.Strategy), path.Child("strategy"))...)
+	}
+	if spec.PreferredHolder != nil && *spec.PreferredHolder != "" && (spec.Strategy == nil || *spec.Strategy == "") {
+		errs = append(errs, field.Forbidden(path.Child("preferredHolder"), "may only be specified when `strategy` is defined"))
+	}
+	return errs
+}
