@@ -74,6 +74,31 @@ func Start(ctx context.Context, cfg Config) (*Host, error) {
 	return h, nil
 }
 
+// Connect opens the containerd that an earlier [Start] left running, or the one at cfg.Address,
+// and changes nothing: it is for a short visit, beside the program that started it. The error
+// wraps messages.ErrUnavailable when none answers.
+func Connect(ctx context.Context, cfg Config) (*Host, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{cfg: cfg}
+	if cfg.Address == "" {
+		h.snapshotter = usedSnapshotter(cfg)
+	}
+	if h.link, err = connect(h.Socket()); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(h.Socket()); err != nil {
+		err = fmt.Errorf("no containerd runs on %s: %w", cfg.DataDir, messages.ErrUnavailable)
+		return nil, errors.Join(err, h.link.close())
+	}
+	if err := awaitServing(ctx, h.link, nil, adoptTimeout); err != nil {
+		return nil, errors.Join(fmt.Errorf("containerd at %s: %w", h.Socket(), err), h.link.close())
+	}
+	return h, nil
+}
+
 func (h *Host) startOwn(ctx context.Context) error {
 	changed, err := h.prepare()
 	if err != nil {

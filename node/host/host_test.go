@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,8 +15,12 @@ import (
 	"github.com/moby/sys/mountinfo"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/troupe-run/troupe/messages"
 	"github.com/troupe-run/troupe/node/host"
 )
+
+// cgroup is the parent of the tests' pods, removed with them.
+const cgroup = "/troupe-test-host"
 
 // binDir is where make tools puts what a host runs.
 func binDir(t *testing.T) string {
@@ -40,6 +45,12 @@ func config(t *testing.T) host.Config {
 	t.Cleanup(func() {
 		if err := host.Down(context.Background(), cfg); err != nil {
 			t.Errorf("down: %v", err)
+		}
+		for _, pattern := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup"} {
+			dirs, _ := filepath.Glob(pattern + cgroup)
+			for _, dir := range dirs {
+				_ = os.Remove(dir)
+			}
 		}
 		left, err := mountinfo.GetMounts(mountinfo.PrefixFilter(cfg.DataDir))
 		if err != nil || len(left) > 0 {
@@ -68,7 +79,7 @@ func sandbox(t *testing.T, h *host.Host, name string) string {
 		Config: &runtimeapi.PodSandboxConfig{
 			Metadata:     &runtimeapi.PodSandboxMetadata{Name: name, Namespace: "default", Uid: name},
 			LogDirectory: t.TempDir(),
-			Linux: &runtimeapi.LinuxPodSandboxConfig{SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{
+			Linux: &runtimeapi.LinuxPodSandboxConfig{CgroupParent: cgroup, SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{
 				NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE}}},
 		}})
 	if err != nil {
@@ -133,6 +144,20 @@ func TestPodsOutliveEveryRestart(t *testing.T) {
 	}
 	before := pid(cfg)
 
+	// A visitor, even one whose own settings differ, disturbs nothing.
+	visit := cfg
+	visit.BinDir = t.TempDir()
+	v, err := host.Connect(t.Context(), visit)
+	if err != nil {
+		t.Fatalf("connect: %v", err)
+	}
+	if !ready(t, v, id) {
+		t.Error("a visitor does not see the pod")
+	}
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+
 	adopted := start(t, cfg)
 	if now := pid(cfg); now != before {
 		t.Errorf("containerd is process %d, want the adopted %d", now, before)
@@ -175,5 +200,27 @@ func TestPodsOutliveEveryRestart(t *testing.T) {
 	}
 	if err := host.Down(t.Context(), cfg); err != nil {
 		t.Errorf("down again: %v", err)
+	}
+	if _, err := host.Connect(t.Context(), cfg); !errors.Is(err, messages.ErrUnavailable) {
+		t.Errorf("connect after down: %v", err)
+	}
+}
+
+func TestPreflightSaysHowToMend(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("all else is checked as root only")
+	}
+	t.Setenv("PATH", "")
+	cfg := host.Config{DataDir: t.TempDir(), BinDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
+	err := host.Preflight(cfg)
+	if err == nil || !strings.Contains(err.Error(), "containerd is missing in "+cfg.BinDir+": run make tools") {
+		t.Errorf("preflight without programs: %v", err)
+	}
+	cfg.Address = "unix:///no/such.sock"
+	if err := host.Preflight(cfg); err == nil || !strings.Contains(err.Error(), "no containerd at /no/such.sock") {
+		t.Errorf("preflight without a running containerd: %v", err)
+	}
+	if err := (host.Config{DataDir: "relative", RunDir: strings.Repeat("x", 60)}).Check(); err == nil || strings.Count(err.Error(), "\n") != 2 {
+		t.Errorf("check does not name every fault: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -11,6 +12,15 @@ const (
 	overlayfs = "overlayfs"
 	native    = "native"
 )
+
+// usedSnapshotter is what the containerd of a data folder was configured with.
+func usedSnapshotter(c Config) string {
+	text, err := os.ReadFile(c.configFile())
+	if err == nil && strings.Contains(string(text), fmt.Sprintf("snapshotter = %q", native)) {
+		return native
+	}
+	return overlayfs
+}
 
 // containerdConfig is config.toml of our containerd. What troupe does not use is switched off: it
 // starts quicker and takes less memory. %q quotes as TOML does for any path without control bytes.
