@@ -4,7 +4,7 @@
 //
 //	m, err := volume.NewManager(volume.Config{Dir: "<data>/pods", Objects: o, Tokens: t, Log: log})
 //	err = m.Setup(ctx, pod)                    // idempotent; errors.As *volume.Error: waiting reason
-//	mounts, err := m.Mounts(pod, &c, expand)   // []*runtimeapi.Mount of one container
+//	mounts, err := m.Mounts(pod, &c, lookup)   // []*runtimeapi.Mount of one container
 //	m.Refresh(ctx, pod)                        // new content of configMap, secret, projected, downwardAPI
 //	m.Hosts(pod, ips, hostname, domain)        // mount of the pod's /etc/hosts
 //	m.TerminationFile(uid, &c, attempt)        // mount for the termination message

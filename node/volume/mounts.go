@@ -4,19 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Mounts says what of the pod's volumes to mount into one container, after Setup. expand replaces
-// $(NAME) in a subPathExpr by the container's environment; it is asked for nothing else. Call it
-// for every start of a container: a subPath is resolved anew, because containers may have moved
-// what it names.
-func (m *Manager) Mounts(pod *corev1.Pod, c *corev1.Container, expand func(string) (string, error)) ([]*runtimeapi.Mount, error) {
+// Mounts says what of the pod's volumes to mount into one container, after Setup. lookup returns
+// a variable of the container's environment, for $(NAME) in a subPathExpr. Call it for every start
+// of a container: a subPath is resolved anew, because containers may have moved what it names.
+func (m *Manager) Mounts(pod *corev1.Pod, c *corev1.Container, lookup func(name string) (string, error)) ([]*runtimeapi.Mount, error) {
 	var out []*runtimeapi.Mount
 	for i := range c.VolumeMounts {
-		mount, err := m.mount(pod, c, i, expand)
+		mount, err := m.mount(pod, c, i, lookup)
 		if err != nil {
 			return nil, fmt.Errorf("mount volume %q into container %q: %w", c.VolumeMounts[i].Name, c.Name, err)
 		}
@@ -25,7 +25,7 @@ func (m *Manager) Mounts(pod *corev1.Pod, c *corev1.Container, expand func(strin
 	return out, nil
 }
 
-func (m *Manager) mount(pod *corev1.Pod, c *corev1.Container, index int, expand func(string) (string, error)) (*runtimeapi.Mount, error) {
+func (m *Manager) mount(pod *corev1.Pod, c *corev1.Container, index int, lookup func(string) (string, error)) (*runtimeapi.Mount, error) {
 	want := &c.VolumeMounts[index]
 	v := findVolume(pod, want.Name)
 	if v == nil {
@@ -37,7 +37,7 @@ func (m *Manager) mount(pod *corev1.Pod, c *corev1.Container, index int, expand 
 	}
 	sub := want.SubPath
 	if want.SubPathExpr != "" {
-		if sub, err = expand(want.SubPathExpr); err != nil {
+		if sub, err = expand(want.SubPathExpr, lookup); err != nil {
 			return nil, fmt.Errorf("expand subPathExpr %q: %w", want.SubPathExpr, err)
 		}
 	}
@@ -85,4 +85,34 @@ func findVolume(pod *corev1.Pod, name string) *corev1.Volume {
 		}
 	}
 	return nil
+}
+
+// expand replaces each $(NAME) in expr by its value; $$ stands for a dollar sign. Anything else is
+// taken as it is, like in commands of containers.
+func expand(expr string, lookup func(string) (string, error)) (string, error) {
+	var out strings.Builder
+	for {
+		before, rest, found := strings.Cut(expr, "$")
+		out.WriteString(before)
+		if !found {
+			return out.String(), nil
+		}
+		expr = rest
+		if after, ok := strings.CutPrefix(rest, "$"); ok {
+			out.WriteByte('$')
+			expr = after
+			continue
+		}
+		name, after, closed := strings.Cut(strings.TrimPrefix(rest, "("), ")")
+		if !strings.HasPrefix(rest, "(") || !closed {
+			out.WriteByte('$')
+			continue
+		}
+		value, err := lookup(name)
+		if err != nil {
+			return "", err
+		}
+		out.WriteString(value)
+		expr = after
+	}
 }

@@ -135,18 +135,33 @@ func TestSubPathExprIsExpanded(t *testing.T) {
 	m, _, dir := newManager(t)
 	pod := newPod(scratch())
 	setup(t, m, pod)
-	pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "scratch", MountPath: "/x", SubPathExpr: "$(POD)"}}
-	if _, err := m.Mounts(pod, &pod.Spec.Containers[0], func(string) (string, error) { return "web-0", nil }); err != nil {
-		t.Fatal(err)
+	env := map[string]string{"POD": "web-0", "UP": "../up"}
+	lookup := func(name string) (string, error) {
+		if v, ok := env[name]; ok {
+			return v, nil
+		}
+		return "", errors.New("not defined")
 	}
-	if _, err := os.Stat(filepath.Join(dir, "uid-1/volumes/scratch/web-0")); err != nil {
-		t.Error(err)
-	}
-	if _, err := m.Mounts(pod, &pod.Spec.Containers[0], func(string) (string, error) { return "../up", nil }); err == nil {
-		t.Error("an expression that leads out was accepted")
-	}
-	if _, err := m.Mounts(pod, &pod.Spec.Containers[0], noEnv); err == nil {
-		t.Error("an expression that cannot be expanded was accepted")
+	for _, c := range []struct{ expr, want string }{
+		{"$(POD)", "web-0"},
+		{"a/$(POD)/b$(POD)", "a/web-0/bweb-0"},
+		{"$$(POD)", "$(POD)"},
+		{"plain$", "plain$"},
+		{"$(POD", "$(POD"},
+		{"$(NONE)", ""},
+		{"$(UP)", ""},
+	} {
+		pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "scratch", MountPath: "/x", SubPathExpr: c.expr}}
+		_, err := m.Mounts(pod, &pod.Spec.Containers[0], lookup)
+		if (err == nil) != (c.want != "") {
+			t.Errorf("%s: %v", c.expr, err)
+		}
+		if c.want == "" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(dir, "uid-1/volumes/scratch", c.want)); err != nil {
+			t.Errorf("%s: %v", c.expr, err)
+		}
 	}
 }
 
