@@ -38,6 +38,7 @@ type Host struct {
 	cfg         Config
 	snapshotter string
 	link        *link
+	foreign     foreignConfig // with a containerd that is not ours
 
 	mu   sync.Mutex
 	proc *process // nil with a containerd that is not ours
@@ -63,6 +64,10 @@ func Start(ctx context.Context, cfg Config) (*Host, error) {
 		if err := awaitServing(ctx, h.link, nil, adoptTimeout); err != nil {
 			h.link.close()
 			return nil, fmt.Errorf("containerd at %s: %w", cfg.Address, err)
+		}
+		if err := h.readForeign(ctx); err != nil {
+			h.link.close()
+			return nil, err
 		}
 	} else if err := h.startOwn(ctx); err != nil {
 		return nil, err

@@ -224,3 +224,32 @@ func TestPreflightSaysHowToMend(t *testing.T) {
 		t.Errorf("check does not name every fault: %v", err)
 	}
 }
+
+// Another containerd is used as it is, and left as it is.
+func TestForeignContainerdIsOnlyUsed(t *testing.T) {
+	cfg := config(t)
+	own := start(t, cfg)
+	id := sandbox(t, own, "a")
+	before := pid(cfg)
+
+	guest := host.Config{DataDir: t.TempDir(), BinDir: cfg.BinDir, Address: "unix://" + own.Socket(), Log: cfg.Log}
+	h := start(t, guest)
+	if got, want := h.CNIConfDir(), own.CNIConfDir(); got != want {
+		t.Errorf("CNI configuration is looked for in %s, want %s", got, want)
+	}
+	if !ready(t, h, id) || h.Healthy() != nil {
+		t.Errorf("the foreign containerd does not serve: %v", h.Healthy())
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := host.Down(t.Context(), guest); err != nil {
+		t.Error(err)
+	}
+	if pid(cfg) != before || !ready(t, own, id) {
+		t.Error("the foreign containerd was touched")
+	}
+	if err := own.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -15,6 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxLog is the size from which the log of containerd is put aside at its next start.
+const maxLog = 10 << 20
+
 // process is a containerd of ours, started by this program or by an earlier one.
 type process struct {
 	pid  int
@@ -30,6 +33,12 @@ type identity struct {
 // launch starts containerd in a session of its own, so that neither a signal to our group nor our
 // end reaches it.
 func (c Config) launch() (*process, error) {
+	// One earlier log is kept; a containerd that logs warnings only never fills more.
+	if info, err := os.Stat(c.logFile()); err == nil && info.Size() > maxLog {
+		if err := os.Rename(c.logFile(), c.logFile()+".1"); err != nil {
+			return nil, fmt.Errorf("rotate log of containerd: %w", err)
+		}
+	}
 	log, err := os.OpenFile(c.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open log of containerd: %w", err)

@@ -3,14 +3,12 @@ package host
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/troupe-run/troupe/node/image"
 )
@@ -20,7 +18,8 @@ import (
 func (h *Host) ensureSandboxImage(ctx context.Context) error {
 	name := sandboxImage
 	if h.cfg.Address != "" {
-		if name = h.wantedSandboxImage(ctx); name == "" {
+		// containerd 1.x tells which image it wants; later ones do not, and pull theirs themselves.
+		if name = h.foreign.SandboxImage; name == "" {
 			return nil
 		}
 	}
@@ -60,20 +59,4 @@ func (h *Host) ensureSandboxImage(ctx context.Context) error {
 		return fmt.Errorf("import sandbox image: %w", err)
 	}
 	return nil
-}
-
-// wantedSandboxImage asks a foreign containerd which image its sandboxes run. containerd 1.x tells;
-// later ones do not, and pull theirs themselves: then the answer is empty.
-func (h *Host) wantedSandboxImage(ctx context.Context) string {
-	status, err := h.link.runtime().Status(ctx, &runtimeapi.StatusRequest{Verbose: true})
-	if err != nil {
-		return ""
-	}
-	var config struct {
-		SandboxImage string `json:"sandboxImage"`
-	}
-	if json.Unmarshal([]byte(status.Info["config"]), &config) != nil {
-		return ""
-	}
-	return config.SandboxImage
 }

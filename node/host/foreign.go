@@ -1,0 +1,40 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// foreignConfig is what a containerd that is not ours tells of its configuration.
+type foreignConfig struct {
+	SandboxImage string `json:"sandboxImage"`
+	CNI          struct {
+		ConfDir string `json:"confDir"`
+	} `json:"cni"`
+}
+
+// readForeign asks a foreign containerd for its configuration. What it does not tell stays empty.
+func (h *Host) readForeign(ctx context.Context) error {
+	status, err := h.link.runtime().Status(ctx, &runtimeapi.StatusRequest{Verbose: true})
+	if err != nil {
+		return fmt.Errorf("ask containerd for its configuration: %w", err)
+	}
+	if err := json.Unmarshal([]byte(status.Info["config"]), &h.foreign); err != nil {
+		h.cfg.Log.Warn("containerd does not tell its configuration, defaults are assumed", "err", err)
+	}
+	return nil
+}
+
+// CNIConfDir is where containerd looks for the configuration of the pod network.
+func (h *Host) CNIConfDir() string {
+	switch {
+	case h.cfg.Address == "":
+		return h.cfg.CNIConfDir
+	case h.foreign.CNI.ConfDir != "":
+		return h.foreign.CNI.ConfDir
+	}
+	return "/etc/cni/net.d"
+}
