@@ -304,6 +304,22 @@ func TestStopEndsRunsAndUnfollows(t *testing.T) {
 	store.Put(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "late"}}) // reaches nobody
 }
 
+func TestAWatchWithoutAResourceFollowsEverything(t *testing.T) {
+	t.Parallel()
+	var keys []string
+	run(t, Spec{Watches: []Watch{{}}, Workers: 1, Reconcile: func(_ context.Context, key messages.Key) (Result, error) {
+		keys = append(keys, key.String())
+		return Result{}, nil
+	}}, func(b *bench) {
+		b.put("a", 0)
+		b.Put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}})
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"configmaps/default/a", "nodes/n"}, keys); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 func TestSlowStart(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

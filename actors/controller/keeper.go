@@ -75,16 +75,27 @@ func (k *keeper) follow(c actor.Context) {
 	for _, w := range k.spec.Watches {
 		byResource[w.Resource] = append(byResource[w.Resource], w)
 	}
+	resources := slices.Collect(maps.Keys(byResource))
+	anything := byResource[messages.Resource{}]
+	if len(anything) > 0 {
+		resources = nil
+	}
 	self, root := c.Self(), c.ActorSystem().Root
-	k.stop = k.deps.Feed.Follow(slices.Collect(maps.Keys(byResource)), func(ch objects.Change) {
+	tell := func(w Watch, ch objects.Change) {
+		if w.Keys == nil {
+			root.Send(self, changed{ch.Key})
+			return
+		}
+		for _, key := range w.Keys(ch) {
+			root.Send(self, changed{key})
+		}
+	}
+	k.stop = k.deps.Feed.Follow(resources, func(ch objects.Change) {
 		for _, w := range byResource[ch.Key.Resource] {
-			if w.Keys == nil {
-				root.Send(self, changed{ch.Key})
-				continue
-			}
-			for _, key := range w.Keys(ch) {
-				root.Send(self, changed{key})
-			}
+			tell(w, ch)
+		}
+		for _, w := range anything {
+			tell(w, ch)
 		}
 	})
 }

@@ -38,6 +38,7 @@ type Spec struct {
 
 // Watch follows one resource.
 type Watch struct {
+	// Resource is what to follow; the zero Resource means everything that is served, also later.
 	Resource messages.Resource
 	// Keys maps a change to the objects to reconcile; nil means the changed object itself. It runs
 	// on the feed's goroutine: it may look at the change and at indexes, and must not block.

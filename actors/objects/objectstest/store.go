@@ -99,9 +99,6 @@ func KeyOf(obj objects.Object) messages.Key {
 }
 
 func resourceOf(gvk schema.GroupVersionKind) messages.Resource {
-	if gvk.Kind == "Endpoints" {
-		return messages.Endpoints
-	}
 	plural, _ := meta.UnsafeGuessKindToResource(gvk)
 	return messages.Resource{Group: gvk.Group, Resource: plural.Resource}
 }
