@@ -27,6 +27,10 @@ const DefaultRegion = "local"
 // that the API refuses an object before NATS does.
 const MaxPayload = 4 << 20
 
+// flushWait outlasts the naps nats-server's flush goroutines may still take when it has shut down,
+// so that Close leaves no goroutine behind.
+const flushWait = 20 * time.Millisecond
+
 // Config says how to run the server.
 type Config struct {
 	// DataDir is the folder JetStream writes to. Empty means memory: nothing survives Close.
@@ -255,6 +259,9 @@ func (b *Bus) Close(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
+		if !b.InMemory() {
+			time.Sleep(flushWait)
+		}
 		return b.removeTemp()
 	case <-ctx.Done():
 		return errors.Join(fmt.Errorf("close bus: %w", ctx.Err()), b.removeTemp())

@@ -29,6 +29,7 @@ type Store struct {
 	mu        sync.RWMutex // guards all below, and the contents of tables
 	tables    map[messages.Resource]*table
 	rev       uint64   // newest revision that is on disk and applied
+	epoch     uint64   // see Epoch
 	floor     uint64   // see Floor
 	past      []*table // one entry per remembered event, oldest first: whose it is
 	pastBytes int
@@ -97,7 +98,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.replay(ctx, epoch); err != nil {
 		return err
 	}
-	s.rev, s.floor = epoch, epoch
+	s.rev, s.epoch, s.floor = epoch, epoch, epoch
 	s.feed = newFeed()
 	//nolint:forbidigo // the store outlives the call that opens it; Close ends it
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -212,6 +213,10 @@ func (s *Store) Revision() uint64 {
 	defer s.mu.RUnlock()
 	return s.rev
 }
+
+// Epoch identifies this opening of the bucket: it grows with every takeover, so that whoever gets
+// commands from two stores knows the newer one.
+func (s *Store) Epoch() uint64 { return s.epoch }
 
 // Get returns one object; ok is false when it does not exist.
 func (s *Store) Get(key messages.Key) (objects.Object, bool) {

@@ -141,9 +141,10 @@ func fill(ctx context.Context, dst reflect.Value, items []state.Item, pred *stor
 		room = min(room, int(pred.Limit))
 	}
 	// Never nil: clients are promised an empty list.
-	out := reflect.MakeSlice(dst.Type(), 0, room)
+	dst.Set(reflect.MakeSlice(dst.Type(), 0, room))
 	for i := range items {
-		if pred.Limit > 0 && int64(out.Len()) >= pred.Limit {
+		n := dst.Len()
+		if pred.Limit > 0 && int64(n) >= pred.Limit {
 			break
 		}
 		if i%1024 == 0 && ctx.Err() != nil {

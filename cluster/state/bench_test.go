@@ -1,0 +1,130 @@
+package state_test
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/troupe-run/troupe/cluster/state"
+	"github.com/troupe-run/troupe/messages"
+)
+
+// realPod is a pod of about 1.5 KB as JSON, as a Deployment makes them.
+func realPod(i int) *corev1.Pod {
+	p := pod("web-6d4cf56db6-"+strconv.Itoa(i), "")
+	p.UID = types.UID(fmt.Sprintf("b0a1e2f0-0000-4000-8000-%012d", i))
+	p.Labels = map[string]string{"app": "web", "pod-template-hash": "6d4cf56db6"}
+	p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web-6d4cf56db6", UID: "c3a1e2f0-0000-4000-8000-000000000000"}}
+	c := corev1.Container{Name: "web", Image: "registry.local/web:1.0", Env: []corev1.EnvVar{{Name: "MODE", Value: "demo"}}}
+	for i := range 4 {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: fmt.Sprintf("volume-%d", i), MountPath: fmt.Sprintf("/var/lib/volume-%d", i), ReadOnly: true})
+		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: fmt.Sprintf("volume-%d", i), VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+	}
+	p.Spec.Containers = []corev1.Container{c}
+	for _, t := range []corev1.PodConditionType{corev1.PodScheduled, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady} {
+		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: t, Status: corev1.ConditionTrue, Reason: "AsExpected"})
+	}
+	return p
+}
+
+// BenchmarkCreate commits new pods, each durable before the next of its writer.
+func BenchmarkCreate(b *testing.B) {
+	for _, writers := range []int{1, 8, 64, 256} {
+		for _, changes := range []bool{false, true} {
+			b.Run(fmt.Sprintf("writers=%d/changes=%t", writers, changes), func(b *testing.B) {
+				s := open(b, startBus(b, b.TempDir()), func(c *state.Config) {
+					if changes {
+						c.Changes = &state.Changes{}
+					}
+				})
+				var next atomic.Int64
+				b.ResetTimer()
+				var wg sync.WaitGroup
+				for range writers {
+					wg.Go(func() {
+						for {
+							i := int(next.Add(1))
+							if i > b.N {
+								return
+							}
+							if _, err := s.Commit(b.Context(), op(b, s, realPod(i), 0)); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "writes/s")
+			})
+		}
+	}
+}
+
+// BenchmarkPublish is the yardstick: one message, one fsync, one after the other.
+func BenchmarkPublish(b *testing.B) {
+	bus := startBus(b, b.TempDir())
+	s := open(b, bus, nil)
+	data := op(b, s, realPod(0), 0).Data
+	js, err := jetstream.New(bus.Conn())
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := js.CreateStream(b.Context(), jetstream.StreamConfig{Name: "yardstick", Subjects: []string{"yardstick.>"}}); err != nil {
+		b.Fatal(err)
+	}
+	for i := 0; b.Loop(); i++ {
+		if _, err := js.Publish(b.Context(), "yardstick."+strconv.Itoa(i), data); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "writes/s")
+	b.ReportMetric(float64(len(data)), "bytes/object")
+}
+
+// BenchmarkReopen opens a bucket of 100,000 pods.
+func BenchmarkReopen(b *testing.B) {
+	bus := startBus(b, b.TempDir())
+	s := open(b, bus, nil)
+	const total = 100_000
+	var wg sync.WaitGroup
+	for w := range 256 {
+		wg.Go(func() {
+			for i := w; i < total; i += 256 {
+				if _, err := s.Commit(b.Context(), op(b, s, realPod(i), 0)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for b.Loop() {
+		again, err := state.Open(b.Context(), state.Config{Bus: bus, Resources: []state.Resource{pods}, Log: discard()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if n, _ := again.Stats(messages.Pods); n != total {
+			b.Fatalf("read %d objects", n)
+		}
+		closeStore(b, again)
+	}
+	b.ReportMetric(total*float64(b.N)/b.Elapsed().Seconds(), "objects/s")
+}
+
+func BenchmarkEncode(b *testing.B) {
+	s := open(b, startBus(b, ""), nil)
+	p := realPod(0)
+	for b.Loop() {
+		if _, err := s.Encode(messages.Pods, p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
