@@ -208,7 +208,7 @@ func (b *broadcaster) publish(d *proxypb.Delta) {
 }
 
 func (b *broadcaster) live(c actor.Context) {
-	b.publish(&proxypb.Delta{})
+	b.publish(&proxypb.Delta{Alive: true})
 	stage.After(c, lifeSign, lifeSignDue{})
 	b.release(c)
 }

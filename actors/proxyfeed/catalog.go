@@ -3,9 +3,9 @@ package proxyfeed
 import (
 	"strconv"
 
+	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/messages"

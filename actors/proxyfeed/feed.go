@@ -28,29 +28,20 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Feed is a running feed.
+// Feed speaks to a running feed from outside the actor world.
 type Feed struct {
 	sys *stage.System
 	pid *actor.PID
 }
 
-// Start starts the feed as an actor of sys.
-func Start(sys *stage.System, cfg Config) (*Feed, error) {
-	pid, err := sys.Spawn(Props(cfg), "proxyfeed")
-	if err != nil {
-		return nil, fmt.Errorf("start proxy feed: %w", err)
-	}
-	return &Feed{sys: sys, pid: pid}, nil
-}
-
-// Stop ends the feed and waits for it.
-func (f *Feed) Stop(ctx context.Context) error { return f.sys.Stop(ctx, f.pid) }
+// At returns the feed whose actor, spawned from [Props], is pid.
+func At(sys *stage.System, pid *actor.PID) Feed { return Feed{sys, pid} }
 
 // WaitApplied returns when the rules of every proxy that is alive serve the cluster state up to
 // rev, the resourceVersion of a Service, EndpointSlice or Namespace as it was written or deleted.
 // It returns at once when there are no proxies. A proxy that does not answer holds it up until it
 // counts as dead (90 s), so give ctx a deadline.
-func (f *Feed) WaitApplied(ctx context.Context, rev uint64) error {
+func (f Feed) WaitApplied(ctx context.Context, rev uint64) error {
 	if _, err := stage.Ask[RevisionApplied](ctx, f.sys, f.pid, AwaitApplied{Rev: rev}); err != nil {
 		return fmt.Errorf("wait for proxies to apply revision %d: %w", rev, err)
 	}
@@ -58,7 +49,7 @@ func (f *Feed) WaitApplied(ctx context.Context, rev uint64) error {
 }
 
 // Applied returns how far the rules of each living proxy have come, by node.
-func (f *Feed) Applied(ctx context.Context) (map[string]uint64, error) {
+func (f Feed) Applied(ctx context.Context) (map[string]uint64, error) {
 	reply, err := stage.Ask[GetAppliedReply](ctx, f.sys, f.pid, GetApplied{})
 	return reply.Nodes, err
 }

@@ -153,9 +153,11 @@ func (f *feed) hear(c actor.Context) {
 func (f *feed) step(c actor.Context, d *proxypb.Delta) {
 	f.hear(c)
 	switch {
+	case f.have != nil && f.have.knows(d):
+	case d.Alive:
+		f.ask(c)
 	case f.have != nil && f.have.follows(d):
 		f.cfg.Deliver(f.have.apply(d))
-	case f.have != nil && f.have.knows(d):
 	default:
 		if len(f.held) == maxHeld {
 			f.held = f.held[1:]
