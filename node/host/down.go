@@ -81,27 +81,67 @@ func (c Config) removePods(ctx context.Context) error {
 }
 
 // killShims ends the shims of our containerd that are left, and with them all they hold: a shim
-// names the containerd it serves in its command line, its containers are below it or in its session.
+// names the containerd it serves in its command line, its containers are its children. With
+// containerd itself gone, nobody else removes the containers' cgroups.
 func (c Config) killShims(ctx context.Context) error {
 	const patience = 10 * time.Second
 	deadline := time.Now().Add(patience)
+	cgroups := map[string]bool{}
 	for {
 		left := c.shims()
-		if len(left) == 0 {
+		if len(left) == 0 && removeCgroups(cgroups) {
 			return nil
 		}
 		if ctx.Err() != nil || time.Now().After(deadline) {
-			return fmt.Errorf("kill container shims: %v still run", left)
+			return fmt.Errorf("kill container shims: processes %v or their cgroups are left", left)
 		}
 		for _, pid := range left {
 			// Containers first: without their shim nobody would know them.
+			own := cgroupsOf(pid)
 			for _, child := range children(pid) {
+				for _, group := range cgroupsOf(child) {
+					if !slices.Contains(own, group) { // a container that is being made is still in the shim's
+						cgroups[group] = true
+					}
+				}
 				_ = syscall.Kill(child, syscall.SIGKILL)
 			}
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// cgroupsOf returns the paths of a process in the hierarchies of cgroups, the roots left out.
+func cgroupsOf(pid int) []string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for line := range strings.Lines(string(text)) {
+		// "4:memory:/kubepods/pod1/abc"
+		if parts := strings.SplitN(strings.TrimSpace(line), ":", 3); len(parts) == 3 && len(parts[2]) > 1 {
+			out = append(out, parts[2])
+		}
+	}
+	return out
+}
+
+// removeCgroups removes empty cgroups in every hierarchy, version 1 and 2, and says whether all are
+// gone: the last process may take a moment to leave.
+func removeCgroups(groups map[string]bool) (done bool) {
+	done = true
+	for group := range groups {
+		for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+			dirs, _ := filepath.Glob(pattern + group) // the only error is a bad pattern
+			for _, dir := range dirs {
+				err := os.Remove(dir)
+				done = done && (err == nil || errors.Is(err, os.ErrNotExist))
+			}
+		}
+	}
+	return done
 }
 
 // shims lists the processes of our shim program that serve our socket.

@@ -253,3 +253,27 @@ func TestForeignContainerdIsOnlyUsed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Where containerd cannot be started any more, Down still leaves nothing running or mounted.
+func TestDownByForce(t *testing.T) {
+	cfg := config(t)
+	h := start(t, cfg)
+	sandbox(t, h, "a")
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid(cfg), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	broken := cfg
+	broken.BinDir = t.TempDir()
+	if err := host.Down(t.Context(), broken); err != nil {
+		t.Errorf("down: %v", err)
+	}
+	if left := naming(cfg.RunDir); len(left) > 0 {
+		t.Errorf("processes left: %v", left)
+	}
+	if _, err := os.Stat(cfg.RunDir); err == nil {
+		t.Error("running state is left")
+	}
+}
