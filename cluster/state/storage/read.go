@@ -140,6 +140,7 @@ func fill(ctx context.Context, dst reflect.Value, items []state.Item, pred *stor
 	if pred.Limit > 0 {
 		room = min(room, int(pred.Limit))
 	}
+	untyped := dst.Type().Elem() == reflect.TypeFor[unstructured.Unstructured]()
 	// Never nil: clients are promised an empty list.
 	dst.Set(reflect.MakeSlice(dst.Type(), 0, room))
 	for i := range items {
@@ -153,16 +154,16 @@ func fill(ctx context.Context, dst reflect.Value, items []state.Item, pred *stor
 		taken = i + 1
 		// As in any storage, an object whose attributes cannot be had matches nothing.
 		if ok, err := pred.Matches(items[i].Object); err == nil && ok {
-			out = reflect.Append(out, listItem(items[i].Object))
+			dst.Grow(1)
+			dst.SetLen(n + 1)
+			item := dst.Index(n)
+			item.Set(listItem(items[i].Object))
 			// Items of a typed list do not say their kind again.
-			if item, ok := out.Index(out.Len() - 1).Addr().Interface().(objects.Object); ok {
-				if _, ok := item.(runtime.Unstructured); !ok {
-					item.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
-				}
+			if typed, ok := item.Addr().Interface().(objects.Object); ok && !untyped {
+				typed.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
 			}
 		}
 	}
-	dst.Set(out)
 	return taken, nil
 }
 

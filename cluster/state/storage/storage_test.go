@@ -142,6 +142,22 @@ func TestConcurrentUpdates(t *testing.T) {
 	}
 }
 
+// TestKinds checks that objects say their kind, and items of a list do not, as Kubernetes has it.
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	s := serve(t, openStore(t, configMaps))
+	if out := create(t, s, "a", ""); out.Kind != "ConfigMap" || out.APIVersion != "v1" {
+		t.Errorf("object is a %s %s", out.APIVersion, out.Kind)
+	}
+	var list corev1.ConfigMapList
+	if err := s.GetList(t.Context(), prefix, apistorage.ListOptions{Predicate: apistorage.Everything, Recursive: true}, &list); err != nil {
+		t.Fatal(err)
+	}
+	if item := list.Items[0]; item.Kind != "" || item.APIVersion != "" {
+		t.Errorf("item is a %s %s", item.APIVersion, item.Kind)
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	t.Parallel()
 	s := serve(t, openStore(t, configMaps))
