@@ -38,14 +38,17 @@ type Images interface {
 	Ensure(ctx context.Context, p *corev1.Pod, c *corev1.Container, secrets []*corev1.Secret, sandbox *cri.PodSandboxConfig) (ref string, err error)
 }
 
-// Volumes gives pods their files. Calls for one pod never overlap, except Mounts, which only looks.
+// Volumes gives pods their files. Calls for one pod may overlap.
 type Volumes interface {
 	// Setup prepares all volumes of the pod; it may be called again.
 	Setup(ctx context.Context, p *corev1.Pod) error
 	// Refresh brings new content of ConfigMaps, Secrets, tokens and labels into the pod.
 	Refresh(ctx context.Context, p *corev1.Pod) error
-	// Mounts returns the mounts of one container, with its hosts file and termination message.
-	Mounts(ctx context.Context, m MountRequest) (mounts []*cri.Mount, terminationLog string, err error)
+	// Mounts returns the mounts of one run of a container, with its hosts file and the file of its
+	// termination message.
+	Mounts(ctx context.Context, m MountRequest) ([]*cri.Mount, error)
+	// Termination returns what a run wrote to its termination file, "" when it wrote nothing.
+	Termination(uid types.UID, container string, attempt uint32) (string, error)
 	// Teardown unmounts and removes everything of the pod.
 	Teardown(ctx context.Context, uid types.UID) error
 	// Sweep is Teardown of every pod that is not alive.
@@ -57,9 +60,11 @@ type MountRequest struct {
 	Pod       *corev1.Pod
 	Container *corev1.Container
 	Attempt   uint32
-	Env       []*cri.KeyValue
-	PodIPs    []string
-	Domain    string
+	// Lookup returns a variable of the container's environment.
+	Lookup func(name string) (value string, ok bool)
+	PodIPs []string
+	// Domain is the cluster's DNS domain.
+	Domain string
 }
 
 // Cgroups keeps one cgroup around each pod.

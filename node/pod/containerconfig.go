@@ -24,12 +24,11 @@ type environment struct {
 
 // run is everything that goes into one run of a container beside its spec.
 type run struct {
-	attempt     uint32
-	image       string
-	env         []*cri.KeyValue
-	mounts      []*cri.Mount
-	backoff     time.Duration
-	termination string // host path of the termination message
+	attempt uint32
+	image   string
+	env     []*cri.KeyValue
+	mounts  []*cri.Mount
+	backoff time.Duration
 }
 
 // hashOf tells definitions of a container apart that need a new run.
@@ -66,9 +65,6 @@ func containerConfig(p *corev1.Pod, c *corev1.Container, r run, env environment)
 		StdinOnce: c.StdinOnce,
 		Tty:       c.TTY,
 		Linux:     &cri.LinuxContainerConfig{Resources: resources(p, c, env.limits), SecurityContext: securityContext(p, c)},
-	}
-	if r.termination != "" {
-		out.Annotations[noteTerminationLog] = r.termination
 	}
 	if env.logs != "" {
 		out.LogPath = logPath(c.Name, r.attempt)

@@ -71,7 +71,7 @@ func (fx *effects) do(ctx context.Context, a action, in input) (outcome, error) 
 	case removeContainer:
 		return fx.removeContainer(ctx, a, in)
 	case readContainer:
-		x, err := fx.read(ctx, in.container)
+		x, err := fx.read(ctx, in.uid, in.container)
 		return outcome{containers: []container{x}}, err
 	case sweepPod:
 		return outcome{all: in.all}, fx.sweep(ctx, in)

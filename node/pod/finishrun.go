@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/troupe-run/troupe/messages"
@@ -30,7 +31,7 @@ func (fx *effects) stopContainer(ctx context.Context, a action, in input) (outco
 	if err := fx.cfg.Runtime.StopContainer(ctx, a.id, left); err != nil {
 		return outcome{}, err
 	}
-	x, err := fx.read(ctx, in.container)
+	x, err := fx.read(ctx, in.uid, in.container)
 	return outcome{containers: []container{x}}, err
 }
 
@@ -84,7 +85,7 @@ func (fx *effects) hook(ctx context.Context, p *corev1.Pod, c *corev1.Container,
 
 // read completes what is known of a container that ended: its exit and its last words. One that is
 // gone from the runtime's records counts as killed.
-func (fx *effects) read(ctx context.Context, was container) (container, error) {
+func (fx *effects) read(ctx context.Context, uid types.UID, was container) (container, error) {
 	x, err := fx.status(ctx, was.id, was.sandbox)
 	if errors.Is(err, messages.ErrNotFound) {
 		was.state, was.finished, was.read = cri.ContainerState_CONTAINER_EXITED, fx.cfg.Clock.Now(), true
@@ -95,28 +96,22 @@ func (fx *effects) read(ctx context.Context, was container) (container, error) {
 		return x, err
 	}
 	x.read = true
-	x.message = lastWords(&x)
+	x.message = fx.lastWords(uid, &x)
 	return x, nil
 }
 
-// Limits of termination messages.
+// Limits of what is taken from a log as a termination message.
 const (
-	maxMessage      = 4096
 	maxLogMessage   = 2048
 	maxMessageLines = 80
 )
 
 // lastWords is the termination message: the file the container wrote, else the tail of its log if
 // it asked for that and failed, else what the runtime said.
-func lastWords(x *container) string {
-	if x.terminationLog != "" {
-		if f, err := os.Open(x.terminationLog); err == nil {
-			b, _ := io.ReadAll(io.LimitReader(f, maxMessage)) // what could be read is as good as it gets
-			_ = f.Close()
-			if len(b) > 0 {
-				return string(b)
-			}
-		}
+func (fx *effects) lastWords(uid types.UID, x *container) string {
+	// An unreadable file is as good as none: there are other sources.
+	if text, err := fx.cfg.Volumes.Termination(uid, x.name, x.attempt); err == nil && text != "" {
+		return text
 	}
 	if x.fallback && x.code != 0 && x.logPath != "" {
 		if tail := logTail(x.logPath); tail != "" {

@@ -103,10 +103,9 @@ func (v *volumes) Setup(_ context.Context, p *corev1.Pod) error {
 	v.up[p.UID] = true
 	return nil
 }
-func (v *volumes) Refresh(context.Context, *corev1.Pod) error { return nil }
-func (v *volumes) Mounts(context.Context, MountRequest) ([]*cri.Mount, string, error) {
-	return nil, "", nil
-}
+func (v *volumes) Refresh(context.Context, *corev1.Pod) error                 { return nil }
+func (v *volumes) Mounts(context.Context, MountRequest) ([]*cri.Mount, error) { return nil, nil }
+func (v *volumes) Termination(types.UID, string, uint32) (string, error)      { return "", nil }
 func (v *volumes) Teardown(_ context.Context, uid types.UID) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -44,7 +44,12 @@ func sandboxConfig(p *corev1.Pod, attempt uint32, env environment) *cri.PodSandb
 		c.Hostname = env.hostname
 		return c
 	}
-	c.Hostname = hostname(p)
+	c.Hostname = Hostname(p)
+	if isTrue(p.Spec.SetHostnameAsFQDN) {
+		if domain := Subdomain(p, env.dns.domain); domain != "" {
+			c.Hostname += "." + domain
+		}
+	}
 	for i := range p.Spec.Containers {
 		c.PortMappings = append(c.PortMappings, portMappings(&p.Spec.Containers[i])...)
 	}
@@ -56,8 +61,8 @@ func sandboxConfig(p *corev1.Pod, attempt uint32, env environment) *cri.PodSandb
 	return c
 }
 
-// hostname of a pod: its own or its name, cut to what a host name may be.
-func hostname(p *corev1.Pod) string {
+// Hostname of a pod: its own or its name, cut to what a host name may be.
+func Hostname(p *corev1.Pod) string {
 	name := p.Name
 	if p.Spec.HostnameOverride != nil {
 		return *p.Spec.HostnameOverride
@@ -72,6 +77,14 @@ func hostname(p *corev1.Pod) string {
 		name = name[:len(name)-1]
 	}
 	return name
+}
+
+// Subdomain is what follows a pod's host name in its full name, empty when it has none.
+func Subdomain(p *corev1.Pod, cluster string) string {
+	if p.Spec.Subdomain == "" || cluster == "" {
+		return ""
+	}
+	return p.Spec.Subdomain + "." + p.Namespace + ".svc." + cluster
 }
 
 func portMappings(c *corev1.Container) []*cri.PortMapping {

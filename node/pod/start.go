@@ -56,7 +56,7 @@ func (fx *effects) startContainer(ctx context.Context, a action, in input) (outc
 		if killErr != nil {
 			return o, killErr
 		}
-		if x, readErr = fx.read(ctx, x); readErr == nil {
+		if x, readErr = fx.read(ctx, in.uid, x); readErr == nil {
 			o.containers = []container{x}
 		}
 		return o, &Trouble{Reason: reasonPostStart, Message: err.Error()}
@@ -78,8 +78,8 @@ func (fx *effects) create(ctx context.Context, a action, in input, c *corev1.Con
 	if err != nil {
 		return "", &Trouble{Reason: reasonConfig, Message: err.Error()}
 	}
-	mounts, termination, err := fx.cfg.Volumes.Mounts(ctx, MountRequest{
-		Pod: p, Container: c, Attempt: a.attempt, Env: vars, PodIPs: ips, Domain: facts.Cluster.Domain,
+	mounts, err := fx.cfg.Volumes.Mounts(ctx, MountRequest{
+		Pod: p, Container: c, Attempt: a.attempt, Lookup: lookup(vars), PodIPs: ips, Domain: facts.Cluster.Domain,
 	})
 	if err != nil {
 		t := asTrouble(err)
@@ -91,7 +91,7 @@ func (fx *effects) create(ctx context.Context, a action, in input, c *corev1.Con
 			return "", &Trouble{Reason: reasonCreate, Message: err.Error()}
 		}
 	}
-	cfg := containerConfig(p, c, run{attempt: a.attempt, image: in.image, env: vars, mounts: mounts, backoff: next.delay, termination: termination}, env)
+	cfg := containerConfig(p, c, run{attempt: a.attempt, image: in.image, env: vars, mounts: mounts, backoff: next.delay}, env)
 	if wantsNonRoot(p, c) {
 		image, err := fx.cfg.Runtime.ImageStatus(ctx, &cri.ImageSpec{Image: in.image})
 		if err == nil {

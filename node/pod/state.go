@@ -123,7 +123,6 @@ type container struct {
 	image, imageRef   string
 	hash              string
 	logPath           string
-	terminationLog    string
 	backoff           time.Duration
 	// fallback says that the tail of the log may stand in for a termination message.
 	fallback bool
@@ -307,7 +306,6 @@ const (
 	noteTerminationPath = "io.kubernetes.container.terminationMessagePath"
 	noteTerminationHow  = "io.kubernetes.container.terminationMessagePolicy"
 	noteGrace           = "io.kubernetes.pod.terminationGracePeriod"
-	noteTerminationLog  = "troupe.run/termination-log"
 	noteBackoff         = "troupe.run/restart-back-off"
 	noteNode            = "troupe.run/node"
 )
@@ -334,7 +332,7 @@ func containerStatus(st *cri.ContainerStatus, sandbox string) container {
 		state: st.GetState(), created: stamp(st.GetCreatedAt()), started: stamp(st.GetStartedAt()), finished: stamp(st.GetFinishedAt()),
 		code: st.GetExitCode(), reason: st.GetReason(), message: st.GetMessage(),
 		image: st.GetImage().GetImage(), imageRef: st.GetImageRef(), logPath: st.GetLogPath(),
-		hash: notes[noteHash], terminationLog: notes[noteTerminationLog],
+		hash:     notes[noteHash],
 		fallback: notes[noteTerminationHow] == string(corev1.TerminationMessageFallbackToLogsOnError),
 	}
 	if st.GetImageRef() == "" {

@@ -1,0 +1,181 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/resource"
+	"k8s.io/kubectl/pkg/util/qos"
+
+	"github.com/troupe-run/troupe/node/pod"
+)
+
+const (
+	cgroupMount = "/sys/fs/cgroup"
+	// cgroupRoot is the group all pods of this machine live in.
+	cgroupRoot = "/troupe"
+)
+
+// podCgroups keeps a cgroup around each pod, so that pods share the CPU by what they asked for and
+// none takes more memory than all its containers may.
+type podCgroups struct {
+	mu   sync.Mutex
+	made map[types.UID]bool
+}
+
+func newCgroups() *podCgroups { return &podCgroups{made: make(map[types.UID]bool)} }
+
+func cgroupOf(uid types.UID) string { return filepath.Join(cgroupRoot, "pod"+string(uid)) }
+
+func (g *podCgroups) Ensure(p *corev1.Pod) (string, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	path := cgroupOf(p.UID)
+	if g.made[p.UID] {
+		return path, nil
+	}
+	make := makeCgroup1
+	if unified() {
+		make = makeCgroup2
+	}
+	if err := make(path, podShare(p)); err != nil {
+		return "", fmt.Errorf("make cgroup %s: %w", path, err)
+	}
+	g.made[p.UID] = true
+	return path, nil
+}
+
+// unified says whether this machine has cgroup version 2 alone.
+func unified() bool {
+	_, err := os.Stat(filepath.Join(cgroupMount, "cgroup.controllers"))
+	return err == nil
+}
+
+// share is what a pod gets of the machine as a whole.
+type share struct {
+	cpu    int64 // cpu.shares
+	memory int64 // bytes; 0 means no limit
+}
+
+// podShare adds up what the containers ask for and may take. A limit counts only when every
+// container has one.
+func podShare(p *corev1.Pod) share {
+	out := share{cpu: 2}
+	if qos.GetPodQOS(p) != corev1.PodQOSBestEffort {
+		requests := resource.PodRequests(p, resource.PodResourcesOptions{})
+		out.cpu = min(max(requests.Cpu().MilliValue()*1024/1000, 2), 262144)
+	}
+	if allLimited(p) {
+		limits := resource.PodLimits(p, resource.PodResourcesOptions{})
+		out.memory = limits.Memory().Value()
+	}
+	return out
+}
+
+// makeCgroup1 makes the group where it has limits; the runtime makes it in the other hierarchies.
+func makeCgroup1(path string, s share) error {
+	if err := setCgroup(filepath.Join(cgroupMount, "cpu", path), "cpu.shares", s.cpu); err != nil {
+		return err
+	}
+	if s.memory == 0 {
+		return nil
+	}
+	return setCgroup(filepath.Join(cgroupMount, "memory", path), "memory.limit_in_bytes", s.memory)
+}
+
+func makeCgroup2(path string, s share) error {
+	for _, parent := range []string{cgroupMount, filepath.Join(cgroupMount, cgroupRoot)} {
+		if err := os.MkdirAll(parent, 0o755); err != nil {
+			return err
+		}
+		// Groups below may only be limited in what is switched on here.
+		if err := os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+cpu +memory +pids"), 0o644); err != nil {
+			return err
+		}
+	}
+	// The conversion every runtime uses: shares 2 to 262144 become weights 1 to 10000.
+	if err := setCgroup(filepath.Join(cgroupMount, path), "cpu.weight", 1+(s.cpu-2)*9999/262142); err != nil {
+		return err
+	}
+	if s.memory == 0 {
+		return nil
+	}
+	return setCgroup(filepath.Join(cgroupMount, path), "memory.max", s.memory)
+}
+
+func setCgroup(dir, file string, value int64) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, file), strconv.AppendInt(nil, value, 10), 0o644)
+}
+
+func allLimited(p *corev1.Pod) bool {
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			if list[i].Resources.Limits.Memory().IsZero() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (g *podCgroups) Remove(uid types.UID) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.made, uid)
+	return removeCgroup(cgroupOf(uid))
+}
+
+// removeCgroup removes a cgroup with what is below it, in every hierarchy. Processes in it are an
+// error: they keep it.
+func removeCgroup(path string) error {
+	roots := []string{cgroupMount}
+	if !unified() {
+		list, err := os.ReadDir(cgroupMount)
+		if err != nil {
+			return fmt.Errorf("remove cgroup %s: %w", path, err)
+		}
+		for _, e := range list {
+			roots = append(roots, filepath.Join(cgroupMount, e.Name()))
+		}
+	}
+	var errs []error
+	for _, root := range roots {
+		errs = append(errs, removeGroupDir(filepath.Join(root, path)))
+	}
+	return errors.Join(errs...)
+}
+
+// removeGroupDir removes one folder of groups, the deepest first: the files in them go with them.
+func removeGroupDir(dir string) error {
+	var dirs []string
+	err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			dirs = append(dirs, p)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("remove cgroup %s: %w", dir, err)
+	}
+	for i := len(dirs) - 1; i >= 0; i-- {
+		if err := os.Remove(dirs[i]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove cgroup: %w", err)
+		}
+	}
+	return nil
+}
+
+var _ pod.Cgroups = (*podCgroups)(nil)

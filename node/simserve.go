@@ -1,0 +1,102 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+	utilexec "k8s.io/utils/exec"
+
+	"github.com/troupe-run/troupe/messages"
+	"github.com/troupe-run/troupe/node/runtime/sim"
+	"github.com/troupe-run/troupe/node/server"
+)
+
+// simContainers is the container side of a simulated node: a log of one line, commands that echo,
+// no ports.
+type simContainers struct {
+	containers
+	rt *sim.Runtime
+}
+
+func (s simContainers) Log(ctx context.Context, of server.Container, previous bool) (server.Log, error) {
+	l, err := s.containers.Log(ctx, of, previous)
+	if err != nil {
+		return l, err
+	}
+	x, err := s.container(of)
+	if err != nil {
+		return l, err
+	}
+	if previous {
+		x = x.Previous
+	}
+	started := time.Time{}
+	if st, err := s.rt.ContainerStatus(ctx, x.ID); err == nil {
+		started = time.Unix(0, st.GetStartedAt())
+	}
+	l.Path = ""
+	l.Text = fmt.Appendf(nil, "%s stdout F container %s of pod %s/%s runs, simulated\n",
+		started.UTC().Format(time.RFC3339Nano), of.Name, of.Namespace, of.Pod)
+	return l, nil
+}
+
+func (s simContainers) Exec(_ context.Context, of server.Container, o server.ExecOptions) (server.Target, error) {
+	x, err := s.running(of)
+	if err != nil {
+		return server.Target{}, err
+	}
+	return server.Target{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		remotecommand.ServeExec(w, r, echo{s.rt, x.ID}, of.Pod, "", of.Name, o.Command,
+			&remotecommand.Options{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, TTY: o.TTY},
+			streamIdle, streamOpen, remotecommand.SupportedStreamingProtocols)
+	})}, nil
+}
+
+func (s simContainers) Attach(_ context.Context, of server.Container, _ server.StreamOptions) (server.Target, error) {
+	return server.Target{}, fmt.Errorf("container %s is simulated and has no streams: %w", of, messages.ErrUnavailable)
+}
+
+func (s simContainers) PortForward(_ context.Context, namespace, name string) (server.Target, error) {
+	return server.Target{}, fmt.Errorf("pod %s/%s is simulated and has no ports: %w", namespace, name, messages.ErrUnavailable)
+}
+
+// Limits of a simulated command's streams, as kubelets set them.
+const (
+	streamIdle = 4 * time.Hour
+	streamOpen = 30 * time.Second
+)
+
+// echo runs commands in simulated containers: they print themselves and whatever they are given.
+type echo struct {
+	rt *sim.Runtime
+	id string
+}
+
+func (e echo) ExecInContainer(ctx context.Context, _, _, _ string, cmd []string, in io.Reader, out, _ io.WriteCloser, _ bool, _ <-chan remotecommand.TerminalSize, _ time.Duration) error {
+	_, _, code, err := e.rt.ExecSync(ctx, e.id, cmd, 0)
+	if err != nil {
+		return err
+	}
+	if out != nil {
+		if _, err := io.WriteString(out, strings.Join(cmd, " ")+"\n"); err != nil {
+			return err
+		}
+		if in != nil {
+			if _, err := io.Copy(out, in); err != nil {
+				return err
+			}
+		}
+	}
+	if code != 0 {
+		return utilexec.CodeExitError{Err: errors.New("simulated failure"), Code: int(code)}
+	}
+	return nil
+}
+
+var _ server.Containers = simContainers{}
