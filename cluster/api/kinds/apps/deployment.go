@@ -67,8 +67,7 @@ func Deployment() kind.Kind {
 				d.Spec, d.Labels = was.Spec, was.Labels
 			},
 			Validate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-				return append(check.ObjectMetaUpdate(obj, old),
-					validateDeploymentStatus(&obj.(*appsv1.Deployment).Status, &old.(*appsv1.Deployment).Status)...)
+				return validateDeploymentStatus(&obj.(*appsv1.Deployment).Status, &old.(*appsv1.Deployment).Status)
 			},
 		},
 		Scale: &kind.Scale{

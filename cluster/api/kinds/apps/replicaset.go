@@ -64,7 +64,7 @@ func ReplicaSet() kind.Kind {
 				obj.(*appsv1.ReplicaSet).Spec = old.(*appsv1.ReplicaSet).Spec
 			},
 			Validate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-				return append(check.ObjectMetaUpdate(obj, old), validateReplicaSetStatus(&obj.(*appsv1.ReplicaSet).Status)...)
+				return validateReplicaSetStatus(&obj.(*appsv1.ReplicaSet).Status)
 			},
 		},
 		Scale: &kind.Scale{

@@ -6,7 +6,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -135,9 +134,4 @@ func AtMost100Percent(v intstr.IntOrString, path *field.Path) field.ErrorList {
 		return nil
 	}
 	return field.ErrorList{field.Invalid(path, v, "must not be greater than 100%")}
-}
-
-// ObjectMetaUpdate checks what a subresource may do to metadata.
-func ObjectMetaUpdate(obj, old metav1.Object) field.ErrorList {
-	return apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, field.NewPath("metadata"))
 }

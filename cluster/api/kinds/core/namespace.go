@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/troupe-run/troupe/cluster/api/kind"
-	"github.com/troupe-run/troupe/cluster/api/kinds/check"
 	"github.com/troupe-run/troupe/cluster/api/kinds/table"
 )
 
@@ -51,7 +50,7 @@ func Namespace() kind.Kind {
 				obj.(*corev1.Namespace).Spec = old.(*corev1.Namespace).Spec
 			},
 			Validate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-				return append(check.ObjectMetaUpdate(obj, old), validateNamespacePhase(obj.(*corev1.Namespace))...)
+				return validateNamespacePhase(obj.(*corev1.Namespace))
 			},
 		},
 		Subresources: map[string]*kind.Subresource{
@@ -60,7 +59,7 @@ func Namespace() kind.Kind {
 					obj.(*corev1.Namespace).Status = old.(*corev1.Namespace).Status
 				},
 				Validate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-					return append(check.ObjectMetaUpdate(obj, old), validateFinalizers(obj.(*corev1.Namespace))...)
+					return validateFinalizers(obj.(*corev1.Namespace))
 				},
 			},
 		},

@@ -46,7 +46,7 @@ func Node() kind.Kind {
 				obj.(*corev1.Node).Spec = old.(*corev1.Node).Spec
 			},
 			Validate: func(ctx context.Context, obj, old kind.Object) field.ErrorList {
-				return append(check.ObjectMetaUpdate(obj, old), validateNodeUpdate(ctx, obj, old)...)
+				return validateNodeUpdate(ctx, obj, old)
 			},
 		},
 
@@ -71,7 +71,7 @@ func Node() kind.Kind {
 
 func defaultNode(n *corev1.Node) {
 	// A node that does not hold anything back offers all it has.
-	if n.Status.Allocatable == nil && n.Status.Capacity != nil {
+	if len(n.Status.Allocatable) == 0 && len(n.Status.Capacity) > 0 {
 		n.Status.Allocatable = n.Status.Capacity.DeepCopy()
 	}
 	if n.Spec.PodCIDR == "" && len(n.Spec.PodCIDRs) > 0 {

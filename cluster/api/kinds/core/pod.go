@@ -14,7 +14,6 @@ import (
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/cluster/api/kind"
-	"github.com/troupe-run/troupe/cluster/api/kinds/check"
 	"github.com/troupe-run/troupe/cluster/api/kinds/podspec"
 	"github.com/troupe-run/troupe/cluster/api/kinds/table"
 )
@@ -55,7 +54,7 @@ func Pod() kind.Kind {
 				preparePodStatus(obj.(*corev1.Pod), old.(*corev1.Pod))
 			},
 			Validate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-				return append(check.ObjectMetaUpdate(obj, old), validatePodStatus(obj.(*corev1.Pod), old.(*corev1.Pod))...)
+				return validatePodStatus(obj.(*corev1.Pod), old.(*corev1.Pod))
 			},
 		},
 		Subresources: map[string]*kind.Subresource{

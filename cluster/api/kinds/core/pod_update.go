@@ -15,7 +15,6 @@ import (
 	"k8s.io/kubectl/pkg/util/qos"
 
 	"github.com/troupe-run/troupe/cluster/api/kind"
-	"github.com/troupe-run/troupe/cluster/api/kinds/check"
 	"github.com/troupe-run/troupe/cluster/api/kinds/podspec"
 )
 
@@ -214,7 +213,7 @@ func keepOld(pod, was *corev1.Pod) {
 // validateEphemeralUpdate lets ephemeral containers be added only.
 func validateEphemeralUpdate(_ context.Context, obj, old kind.Object) field.ErrorList {
 	pod, was := obj.(*corev1.Pod), old.(*corev1.Pod)
-	errs := append(check.ObjectMetaUpdate(obj, old), validatePod(pod, podspec.Options{Pod: true, OldImageNames: true})...)
+	errs := validatePod(pod, podspec.Options{Pod: true, OldImageNames: true})
 	path := specPath.Child("ephemeralContainers")
 	if _, static := was.Annotations[corev1.MirrorPodAnnotationKey]; static {
 		return append(errs, field.Forbidden(field.NewPath(""), "static pods do not support ephemeral containers"))
@@ -259,7 +258,7 @@ func prepareResize(_ context.Context, obj, old kind.Object) {
 // stays what it is.
 func validateResize(_ context.Context, obj, old kind.Object) field.ErrorList {
 	pod, was := obj.(*corev1.Pod), old.(*corev1.Pod)
-	errs := append(check.ObjectMetaUpdate(obj, old), validatePod(pod, podspec.Options{Pod: true, OldImageNames: true})...)
+	errs := validatePod(pod, podspec.Options{Pod: true, OldImageNames: true})
 	if _, static := was.Annotations[corev1.MirrorPodAnnotationKey]; static {
 		return append(errs, field.Forbidden(field.NewPath(""), "static pods cannot be resized"))
 	}

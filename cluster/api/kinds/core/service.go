@@ -15,7 +15,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/troupe-run/troupe/cluster/api/kind"
-	"github.com/troupe-run/troupe/cluster/api/kinds/check"
 	"github.com/troupe-run/troupe/cluster/api/kinds/table"
 )
 
@@ -52,7 +51,7 @@ func Service() kind.Kind {
 				obj.(*corev1.Service).Spec = old.(*corev1.Service).Spec
 			},
 			Validate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-				return append(check.ObjectMetaUpdate(obj, old), validateServiceStatus(obj.(*corev1.Service))...)
+				return validateServiceStatus(obj.(*corev1.Service))
 			},
 		},
 		Hooks: &kind.Hooks{
