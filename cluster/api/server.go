@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,21 +49,23 @@ const (
 
 // Server is the API server of one cluster.
 type Server struct {
-	cfg        Config
-	log        *slog.Logger
-	codecs     codecs
-	generic    *genericapiserver.GenericAPIServer
-	schemas    *lazySchemas
-	tokens     *auth.Tokens
-	rbac       *auth.RBAC
-	authorizer authorizer.Authorizer
-	admission  admission.Interface
-	interfaces admission.ObjectInterfaces
-	alloc      *alloc.Allocator
-	resources  map[messages.Resource]*resource
-	byType     map[reflect.Type]*resource
-	loopback   *rest.Config
-	ready      chan struct{}
+	cfg           Config
+	log           *slog.Logger
+	codecs        codecs
+	generic       *genericapiserver.GenericAPIServer
+	schemas       *lazySchemas
+	tokens        *auth.Tokens
+	rbac          *auth.RBAC
+	authenticator authenticator.Request
+	authorizer    authorizer.Authorizer
+	admission     admission.Interface
+	interfaces    admission.ObjectInterfaces
+	alloc         *alloc.Allocator
+	resources     map[messages.Resource]*resource
+	byType        map[reflect.Type]*resource
+	recorder      *recorder
+	loopback      *rest.Config
+	ready         chan struct{}
 }
 
 // resource is one served kind with all its writers.
@@ -90,6 +93,7 @@ func New(cfg Config) (*Server, error) {
 	if s.tokens, err = auth.NewTokens(cfg.Authority, cfg.Issuer, cfg.Store); err != nil {
 		return nil, err
 	}
+	s.authenticator = auth.NewAuthenticator(cfg.Authority, s.tokens)
 	s.rbac = auth.NewRBAC(cfg.Store)
 	s.authorizer = union.New(
 		authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup),
@@ -97,12 +101,15 @@ func New(cfg Config) (*Server, error) {
 	)
 	s.schemas = newLazySchemas(func() (managedfields.TypeConverter, error) { return typeConverter(s.codecs.scheme, s.cfg.Kinds) })
 	s.interfaces = admission.NewObjectInterfacesFromScheme(s.codecs.scheme)
-	s.admission = apiadmission.Chain(apiadmission.Config{Reader: cfg.Store, Clock: cfg.Clock})
+	s.admission = apiadmission.Chain(apiadmission.Config{
+		Reader: cfg.Store, Clock: cfg.Clock, Escalation: auth.NewEscalation(s.rbac, s.authorizer),
+	})
 	s.alloc = alloc.New(cfg.ServiceCIDR, cfg.Store)
 	s.loopback = s.loopbackConfig()
 	if err := s.assemble(); err != nil {
 		return nil, err
 	}
+	s.recorder = newRecorder(s)
 	return s, nil
 }
 
@@ -116,7 +123,7 @@ func (s *Server) assemble() error {
 	c.EffectiveVersion = s.version()
 	c.LoopbackClientConfig = s.loopback
 	c.Authentication.APIAudiences = authenticator.Audiences{s.cfg.Issuer}
-	c.Authentication.Authenticator = auth.NewAuthenticator(s.cfg.Authority, s.tokens)
+	c.Authentication.Authenticator = s.authenticator
 	c.Authorization.Authorizer = s.authorizer
 	c.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
@@ -140,6 +147,9 @@ func (s *Server) assemble() error {
 	if err := s.install(storages, order); err != nil {
 		return err
 	}
+	if err := s.serveIssuer(); err != nil {
+		return err
+	}
 	s.serveSchemas(kubernetesVersion)
 	generic.PrepareRun()
 	return nil
@@ -149,11 +159,20 @@ func (s *Server) assemble() error {
 func (s *Server) storages() (groupVersions, []schema.GroupVersion, error) {
 	out := make(groupVersions)
 	var order []schema.GroupVersion
+	d := deps{s.alloc, s}
 	for i := range s.cfg.Kinds {
 		k := &s.cfg.Kinds[i]
 		gv := k.GVK.GroupVersion()
 		if out[gv] == nil {
 			order = append(order, gv)
+		}
+		if k.Answer != nil {
+			answers, err := k.Answer(d)
+			if err != nil {
+				return nil, nil, err
+			}
+			out.add(gv, k.Resource, answers)
+			continue
 		}
 		r := &resource{kind: k, subs: make(map[string]*subresource)}
 		s.resources[messages.Resource{Group: gv.Group, Resource: k.Resource}] = r
@@ -162,7 +181,7 @@ func (s *Server) storages() (groupVersions, []schema.GroupVersion, error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("open storage of %s: %w", k.GVK, err)
 		}
-		if r.store, err = newRegistry(k, s.codecs, back, s.alloc); err != nil {
+		if r.store, err = newRegistry(k, s.codecs, back, d); err != nil {
 			return nil, nil, err
 		}
 		if k.Finalize != nil {
@@ -183,14 +202,14 @@ func (s *Server) storages() (groupVersions, []schema.GroupVersion, error) {
 			out.add(gv, k.Resource+"/scale", newScale(r.store))
 		}
 		for name, build := range k.Extra {
-			extra, err := build(r.store, s.alloc)
+			extra, err := build(r.store, d)
 			if err != nil {
 				return nil, nil, fmt.Errorf("build %s/%s: %w", k.Resource, name, err)
 			}
 			out.add(gv, k.Resource+"/"+name, extra)
 		}
 	}
-	return out, order, nil
+	return out, s.extras(out, order), nil
 }
 
 // Handler serves the API, with authentication and all that follows.
@@ -221,10 +240,14 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		serve = func() error { return srv.ServeTLS(s.cfg.Listener, "", "") }
 	}
-	served := make(chan error, 1)
-	go func() { served <- serve() }()
-	booted := make(chan error, 1)
-	go func() { booted <- s.boot(base) }()
+	var started sync.WaitGroup
+	served, booted := make(chan error, 1), make(chan error, 1)
+	started.Go(func() { served <- serve() })
+	started.Go(func() { booted <- s.boot(base) })
+	started.Go(func() { s.aggregate(base) })
+	for _, lane := range s.recorder.lanes {
+		started.Go(func() { s.recorder.run(base, lane) })
+	}
 
 	select {
 	case err = <-booted:
@@ -244,6 +267,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if srv.Shutdown(grace) != nil {
 		_ = srv.Close()
 	}
+	started.Wait()
 	s.generic.Destroy()
 	if err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the API: %w", err)

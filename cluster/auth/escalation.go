@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
-	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/component-helpers/auth/rbac/validation"
 )
 
@@ -26,19 +25,17 @@ func NewEscalation(rbac *RBAC, auth authorizer.Authorizer) *Escalation {
 	return &Escalation{rbac: rbac, auth: auth}
 }
 
-// CheckRole refuses a role with rules that the sender of the request does not hold.
-func (e *Escalation) CheckRole(ctx context.Context, resource, namespace, name string, rules []rbacv1.PolicyRule) error {
-	u, ok := request.UserFrom(ctx)
-	if !ok || privileged(u) || e.may(ctx, u, "escalate", resource, namespace, name) {
+// Role refuses a role with rules that u does not hold.
+func (e *Escalation) Role(ctx context.Context, u user.Info, resource, namespace, name string, rules []rbacv1.PolicyRule) error {
+	if privileged(u) || e.may(ctx, u, "escalate", resource, namespace, name) {
 		return nil
 	}
 	return e.covers(u, resource, namespace, name, rules)
 }
 
-// CheckBinding refuses a binding of a role with rules that the sender of the request does not hold.
-func (e *Escalation) CheckBinding(ctx context.Context, resource, namespace, name string, ref rbacv1.RoleRef) error {
-	u, ok := request.UserFrom(ctx)
-	if !ok || privileged(u) {
+// Binding refuses a binding of a role with rules that u does not hold.
+func (e *Escalation) Binding(ctx context.Context, u user.Info, resource, namespace, name string, ref rbacv1.RoleRef) error {
+	if privileged(u) {
 		return nil
 	}
 	roles := "clusterroles"
@@ -80,7 +77,7 @@ func (e *Escalation) may(ctx context.Context, u user.Info, verb, resource, names
 }
 
 func privileged(u user.Info) bool {
-	return slices.Contains(u.GetGroups(), user.SystemPrivilegedGroup)
+	return u == nil || slices.Contains(u.GetGroups(), user.SystemPrivilegedGroup)
 }
 
 func ruleString(r rbacv1.PolicyRule) string {

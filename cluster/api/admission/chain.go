@@ -6,12 +6,15 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/cluster/auth"
 )
 
 // Config is what the plugins decide by.
 type Config struct {
 	// Reader is the state of the cluster. Required.
 	Reader objects.Reader
+	// Escalation checks what roles and bindings grant. Required.
+	Escalation *auth.Escalation
 	// Clock paces the wait for a service account. Required.
 	Clock clock.WithTicker
 }
@@ -25,6 +28,7 @@ func Chain(cfg Config) admission.Interface {
 		newServiceAccounts(cfg),
 		newPriority(cfg.Reader),
 		newTolerations(),
+		newEscalation(cfg.Escalation),
 	)
 }
 

@@ -3,9 +3,12 @@ package kinds
 import (
 	"github.com/troupe-run/troupe/cluster/api/kind"
 	"github.com/troupe-run/troupe/cluster/api/kinds/apps"
+	"github.com/troupe-run/troupe/cluster/api/kinds/authentication"
+	"github.com/troupe-run/troupe/cluster/api/kinds/authorization"
 	"github.com/troupe-run/troupe/cluster/api/kinds/coordination"
 	"github.com/troupe-run/troupe/cluster/api/kinds/core"
 	"github.com/troupe-run/troupe/cluster/api/kinds/discovery"
+	"github.com/troupe-run/troupe/cluster/api/kinds/rbac"
 )
 
 // All returns every kind the binary knows.
@@ -13,6 +16,12 @@ func All() []kind.Kind {
 	return []kind.Kind{
 		apps.Deployment(),
 		apps.ReplicaSet(),
+		authentication.SelfSubjectReview(),
+		authentication.TokenReview(),
+		authorization.LocalSubjectAccessReview(),
+		authorization.SelfSubjectAccessReview(),
+		authorization.SelfSubjectRulesReview(),
+		authorization.SubjectAccessReview(),
 		coordination.Lease(),
 		core.ConfigMap(),
 		core.Endpoints(),
@@ -24,5 +33,9 @@ func All() []kind.Kind {
 		core.Service(),
 		core.ServiceAccount(),
 		discovery.EndpointSlice(),
+		rbac.ClusterRole(),
+		rbac.ClusterRoleBinding(),
+		rbac.Role(),
+		rbac.RoleBinding(),
 	}
 }
