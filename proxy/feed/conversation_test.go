@@ -306,8 +306,7 @@ func TestProxyFollowsANewLeader(t *testing.T) {
 		time.Sleep(time.Hour)
 		want(t, p, "default/kept ->", "default/old ->") // silence takes nothing back
 		w.startControl()
-		time.Sleep(20 * time.Second)
-		synctest.Wait()
+		settle()
 		want(t, p, "default/kept ->", "default/new ->")
 	})
 }
@@ -322,8 +321,7 @@ func TestProxyThatStartsFirstWaits(t *testing.T) {
 		}
 		w.store.Put(service("web"))
 		w.startControl()
-		time.Sleep(20 * time.Second)
-		synctest.Wait()
+		settle()
 		want(t, p, "default/web ->")
 	})
 }

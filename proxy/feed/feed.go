@@ -65,6 +65,7 @@ type feed struct {
 	asking bool
 	again  bool // a reason to ask came while asking
 	tries  int
+	retry  *stage.Timer     // set while a failed request waits to be repeated
 	held   []*proxypb.Delta // deltas that do not follow what we have yet
 	heard  *stage.Timer
 	stop   func()
@@ -91,13 +92,16 @@ func (f *feed) Receive(c actor.Context) {
 		f.end()
 	case deltaCame:
 		f.step(c, m.delta)
-	case reconnected, silenceDue:
+	case reconnected:
+		f.hurry()
+		f.ask(c)
+	case silenceDue:
 		f.ask(c)
 	case recheckDue:
 		stage.After(c, recheck+rand.N(recheck/4), recheckDue{})
 		f.ask(c)
 	case retryDue:
-		f.asking = false
+		f.hurry()
 		f.ask(c)
 	case Resend:
 		f.resend()
@@ -152,6 +156,7 @@ func (f *feed) hear(c actor.Context) {
 // snapshot makes sense of it.
 func (f *feed) step(c actor.Context, d *proxypb.Delta) {
 	f.hear(c)
+	f.hurry() // whoever sends deltas answers requests
 	switch {
 	case f.have != nil && f.have.knows(d):
 	case d.Alive:
@@ -183,6 +188,14 @@ func (f *feed) ask(c actor.Context) {
 	}, func(s *set, err error) { f.answered(c, s, err) })
 }
 
+// hurry gives up waiting to repeat a failed request, so that the next ask does it at once.
+func (f *feed) hurry() {
+	if f.retry != nil {
+		f.retry.Stop()
+		f.retry, f.asking = nil, false
+	}
+}
+
 // answered takes a snapshot; nil without an error means that ours is the newest.
 func (f *feed) answered(c actor.Context, s *set, err error) {
 	if err != nil {
@@ -191,7 +204,7 @@ func (f *feed) answered(c actor.Context, s *set, err error) {
 		if f.tries == 3 || f.tries%40 == 0 { // a control plane that starts needs a moment
 			f.log.Warn("no snapshot from the control plane", "err", err, "tries", f.tries)
 		}
-		stage.After(c, delay+rand.N(delay/2), retryDue{})
+		f.retry = stage.After(c, delay+rand.N(delay/2), retryDue{})
 		return
 	}
 	f.asking, f.tries = false, 0
