@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -31,7 +32,7 @@ import (
 
 // machine is a host with a pod network, all in a network namespace of its own: containerd, its
 // plugins and the pods are children of the test's thread and live there too.
-func machine(t *testing.T) *host.Host {
+func machine(t testing.TB) *host.Host {
 	t.Helper()
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
@@ -74,7 +75,7 @@ func machine(t *testing.T) *host.Host {
 	return h
 }
 
-func isolate(t *testing.T) {
+func isolate(t testing.TB) {
 	t.Helper()
 	runtime.LockOSThread() // never unlocked: the thread ends with the test
 	home, err := netns.Get()
@@ -104,15 +105,7 @@ func isolate(t *testing.T) {
 // TestTheApplicationRunsInContainers takes the bare way through CRI that the node agent takes.
 func TestTheApplicationRunsInContainers(t *testing.T) {
 	h := machine(t)
-	var archive bytes.Buffer
-	if _, err := image.Build(t.Context(), example.Image("."), &archive); err != nil {
-		t.Fatal(err)
-	}
-	got, err := nodeimage.Import(t.Context(), h.Client(), &archive, nodeimage.ImportOptions{Snapshotter: h.Snapshotter()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(got) != 1 || got[0].Name != "docker.io/example/web:v1" {
+	if got := load(t, h); len(got) != 1 || got[0].Name != "docker.io/example/web:v1" {
 		t.Errorf("imported %+v", got)
 	}
 	all, err := nodeimage.List(t.Context(), h.Client())
@@ -134,19 +127,7 @@ func TestTheApplicationRunsInContainers(t *testing.T) {
 		t.Fatal(err)
 	}
 	ran := time.Since(begin)
-	c, err := cri.CreateContainer(t.Context(), &runtimeapi.CreateContainerRequest{PodSandboxId: pod.PodSandboxId, SandboxConfig: sandbox,
-		Config: &runtimeapi.ContainerConfig{
-			Metadata: &runtimeapi.ContainerMetadata{Name: "web"},
-			Image:    &runtimeapi.ImageSpec{Image: example.ImageName},
-			Envs:     []*runtimeapi.KeyValue{{Key: "GREETING", Value: []byte("hi")}},
-			LogPath:  "web.log",
-		}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := cri.StartContainer(t.Context(), &runtimeapi.StartContainerRequest{ContainerId: c.ContainerId}); err != nil {
-		t.Fatal(err)
-	}
+	id := startWeb(t, cri, pod.PodSandboxId, sandbox)
 	t.Logf("sandbox %s, container %s", ran, time.Since(begin)-ran)
 
 	status, err := cri.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: pod.PodSandboxId})
@@ -162,9 +143,62 @@ func TestTheApplicationRunsInContainers(t *testing.T) {
 		}
 	}
 	// From inside, through its own host port: forwarding, host ports and hairpin together.
-	out, err := cri.ExecSync(t.Context(), &runtimeapi.ExecSyncRequest{ContainerId: c.ContainerId, Cmd: []string{"/web", "get", "http://10.247.0.1:8099/readyz"}, Timeout: 10})
+	out, err := cri.ExecSync(t.Context(), &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: []string{"/web", "get", "http://10.247.0.1:8099/readyz"}, Timeout: 10})
 	if err != nil || out.ExitCode != 0 || string(out.Stdout) != "ready\n" {
 		t.Errorf("asked from inside: %v, %v", out, err)
+	}
+}
+
+// load imports the application's image.
+func load(t testing.TB, h *host.Host) []nodeimage.Imported {
+	t.Helper()
+	var archive bytes.Buffer
+	if _, err := image.Build(t.Context(), example.Image("."), &archive); err != nil {
+		t.Fatal(err)
+	}
+	got, err := nodeimage.Import(t.Context(), h.Client(), &archive, nodeimage.ImportOptions{Snapshotter: h.Snapshotter()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// startWeb runs the application's container in a sandbox.
+func startWeb(t testing.TB, cri runtimeapi.RuntimeServiceClient, sandbox string, config *runtimeapi.PodSandboxConfig) string {
+	t.Helper()
+	c, err := cri.CreateContainer(t.Context(), &runtimeapi.CreateContainerRequest{PodSandboxId: sandbox, SandboxConfig: config,
+		Config: &runtimeapi.ContainerConfig{
+			Metadata: &runtimeapi.ContainerMetadata{Name: "web"},
+			Image:    &runtimeapi.ImageSpec{Image: example.ImageName},
+			Envs:     []*runtimeapi.KeyValue{{Key: "GREETING", Value: []byte("hi")}},
+			LogPath:  "web.log",
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cri.StartContainer(t.Context(), &runtimeapi.StartContainerRequest{ContainerId: c.ContainerId}); err != nil {
+		t.Fatal(err)
+	}
+	return c.ContainerId
+}
+
+// BenchmarkBareCRI is the yardstick for the node agent: what a pod costs with nobody between.
+func BenchmarkBareCRI(b *testing.B) {
+	h := machine(b)
+	load(b, h)
+	cri := runtimeapi.NewRuntimeServiceClient(h.Conn())
+	logs := b.TempDir()
+	for i := 0; b.Loop(); i++ {
+		sandbox := &runtimeapi.PodSandboxConfig{
+			Metadata:     &runtimeapi.PodSandboxMetadata{Name: fmt.Sprint("web-", i), Namespace: "example", Uid: fmt.Sprint(i)},
+			LogDirectory: filepath.Join(logs, fmt.Sprint(i)),
+			Linux:        &runtimeapi.LinuxPodSandboxConfig{CgroupParent: "/troupe-test-example"},
+		}
+		pod, err := cri.RunPodSandbox(b.Context(), &runtimeapi.RunPodSandboxRequest{Config: sandbox})
+		if err != nil {
+			b.Fatal(err)
+		}
+		startWeb(b, cri, pod.PodSandboxId, sandbox)
 	}
 }
 
