@@ -16,6 +16,9 @@ const (
 	// HeaderRevision is the revision a change has in its bucket, the object's resourceVersion.
 	// Records have none: there the stream's sequence says it.
 	HeaderRevision = "Troupe-Revision"
+	// HeaderSealed names the key a record or change is sealed with; its body is then the JSON string
+	// of what only the control plane can open. Absent, the body is the object.
+	HeaderSealed = "Troupe-Sealed"
 	// HeaderBucket is the bucket a change comes from; revisions count within one bucket.
 	HeaderBucket = "Troupe-Bucket"
 )

@@ -185,6 +185,15 @@ func (b *Bus) ready(ctx context.Context) error {
 // Region returns the region all subjects carry.
 func (b *Bus) Region() string { return b.cfg.Region }
 
+// DataDir returns the folder the server writes to; in memory mode it is a temporary one that goes
+// with the bus.
+func (b *Bus) DataDir() string {
+	if b.tmp != "" {
+		return b.tmp
+	}
+	return b.cfg.DataDir
+}
+
 // InMemory says whether streams shall use memory storage because there is no data folder.
 func (b *Bus) InMemory() bool { return b.cfg.DataDir == "" }
 

@@ -43,6 +43,7 @@ type change struct {
 	rev  uint64
 	data []byte
 	verb string
+	seal string
 	obj  objects.Object // what it is about; nil when header says so
 	// header is that of the record, for changes found by replay.
 	header nats.Header
@@ -172,9 +173,12 @@ func (p *publisher) publish(c *change) error {
 	h[messages.HeaderRevision] = []string{strconv.FormatUint(c.rev, 10)}
 	if c.header == nil {
 		h[messages.HeaderVerb] = []string{c.verb}
+		if c.seal != "" {
+			h[messages.HeaderSealed] = []string{c.seal}
+		}
 		describe(h, c.obj)
 	}
-	for _, name := range []string{messages.HeaderVerb, messages.HeaderKind, messages.HeaderUID} {
+	for _, name := range []string{messages.HeaderVerb, messages.HeaderKind, messages.HeaderUID, messages.HeaderSealed} {
 		if v := c.header[name]; v != nil {
 			h[name] = v
 		}

@@ -24,6 +24,9 @@ type Op struct {
 	Data []byte
 	// TTL is how long the object lives; zero means the bucket's TTL.
 	TTL time.Duration
+
+	body []byte // Data as it is published: sealed or not
+	seal string // the key's id when it is
 }
 
 func (o *Op) verb() string {
@@ -103,6 +106,7 @@ func (s *Store) prepare(t *txn) error {
 		if op.Object != nil {
 			t.sums[i] = SumOf(op.Data)
 		}
+		op.body, op.seal = s.seals.seal(op.Key, op.Data)
 	}
 	return errors.Join(errs...)
 }
@@ -176,7 +180,7 @@ func (s *Store) apply(group []*txn, base uint64, now time.Time) {
 				if obj == nil {
 					obj = e.Old
 				}
-				changes = append(changes, change{key: op.Key, rev: rev, data: op.Data, verb: op.verb(), obj: obj})
+				changes = append(changes, change{key: op.Key, rev: rev, data: op.body, verb: op.verb(), seal: op.seal, obj: obj})
 			}
 		}
 		t.rev = rev

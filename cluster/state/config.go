@@ -30,6 +30,10 @@ type Config struct {
 	Async bool
 	// Changes keeps the change stream. Nil means the bucket's writes are not published at all.
 	Changes *Changes
+	// Sealed are the resources whose objects are encrypted in the bucket and the change stream, so
+	// that only the control plane reads them. Nil means Secrets. The key is made on first use and
+	// kept in the bus's data folder; without that file the objects are lost.
+	Sealed []messages.Resource
 	// TombstoneTTL is how long the bucket remembers a deletion. Zero means one hour.
 	TombstoneTTL time.Duration
 	// History and HistoryBytes bound the events in memory that watches resume from, by number and
@@ -90,6 +94,9 @@ func (c *Config) complete() {
 	def(&c.History, 1<<16)
 	def(&c.HistoryBytes, 32<<20)
 	def(&c.MaxValue, 3<<19)
+	if c.Sealed == nil {
+		c.Sealed = []messages.Resource{messages.Secrets}
+	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}
 	}

@@ -38,8 +38,11 @@ func (w *writer) records(group []*txn, now time.Time) ([]*nats.Msg, error) {
 	for _, t := range group {
 		for i := range t.ops {
 			op := &t.ops[i]
-			if err := s.fillTombstone(op); err != nil {
-				return nil, err
+			if op.body == nil { // an expiry, which no caller has prepared
+				if err := s.fillTombstone(op); err != nil {
+					return nil, err
+				}
+				op.body, op.seal = s.seals.seal(op.Key, op.Data)
 			}
 			h := make(nats.Header, 8)
 			if op.Object == nil {
@@ -49,11 +52,14 @@ func (w *writer) records(group []*txn, now time.Time) ([]*nats.Msg, error) {
 			} else if at := s.expires(op.TTL, now); at != 0 {
 				h[messages.HeaderExpires] = []string{strconv.FormatInt(at, 10)}
 			}
+			if op.seal != "" {
+				h[messages.HeaderSealed] = []string{op.seal}
+			}
 			h[messages.HeaderVerb] = []string{op.verb()}
 			w.number++
 			h[messages.HeaderWriter] = []string{w.op(w.number)}
 			describe(h, s.subject(op))
-			msgs = append(msgs, &nats.Msg{Subject: messages.StateSubject(s.cfg.Bucket, op.Key), Header: h, Data: op.Data})
+			msgs = append(msgs, &nats.Msg{Subject: messages.StateSubject(s.cfg.Bucket, op.Key), Header: h, Data: op.body})
 		}
 	}
 	return msgs, nil

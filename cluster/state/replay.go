@@ -95,11 +95,15 @@ func (s *Store) load(m jetstream.Msg) error {
 		}
 		return nil
 	}
-	obj, err := t.decode(m.Data(), rev)
+	data, err := s.seals.open(key, m.Data(), h.Get(messages.HeaderSealed))
 	if err != nil {
 		return fmt.Errorf("%s at revision %d: %w", key, rev, err)
 	}
-	e := Entry{Object: obj, Rev: rev, Sum: SumOf(m.Data()), Size: len(m.Data())}
+	obj, err := t.decode(data, rev)
+	if err != nil {
+		return fmt.Errorf("%s at revision %d: %w", key, rev, err)
+	}
+	e := Entry{Object: obj, Rev: rev, Sum: SumOf(data), Size: len(data)}
 	if v := h.Get(messages.HeaderExpires); v != "" {
 		if e.Expires, err = strconv.ParseInt(v, 10, 64); err != nil {
 			return fmt.Errorf("%s at revision %d: expiry %q: %w", key, rev, v, messages.ErrInvalid)

@@ -22,6 +22,7 @@ type Store struct {
 	cfg    Config
 	log    *slog.Logger
 	id     string // of this process's writes
+	seals  *sealer
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	stream jetstream.Stream
@@ -73,6 +74,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 func (s *Store) open(ctx context.Context) error {
 	var err error
+	if s.seals, err = loadSealer(s.cfg.Bus.DataDir(), s.cfg.Sealed); err != nil {
+		return err
+	}
 	if s.nc, err = s.cfg.Bus.Connect("state-" + s.cfg.Bucket); err != nil {
 		return err
 	}
