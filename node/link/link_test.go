@@ -660,7 +660,7 @@ func badWire(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	w := &world{t: t, bus: bustest.Start(t), store: objectstest.New(clock.RealClock{}), stage: stagetest.New(t)}
 	far := bustest.Start(t)
-	wire := relay(t, w.bus.Conn(), far.Conn(), rnd)
+	wire := relay(t, w.bus.Conn(), far.Conn(), rand.New(rand.NewPCG(seed, 2)))
 	w.startControl(1)
 	agents := []*agent{
 		w.agent("n0", func(c *link.Config) { c.Conn = far.Conn() }),
