@@ -38,7 +38,7 @@ func (m *Manager) writeContent(ctx context.Context, pod *corev1.Pod, v *corev1.V
 		return err
 	}
 	if v.ConfigMap == nil {
-		if err := ensureTmpfs(dir, 0); err != nil {
+		if err := ensureTmpfs(dir); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -13,42 +15,56 @@ import (
 )
 
 // setupEmptyDir makes an empty folder, on disk or in memory, that every container may write to. One
-// that exists is left as it is: containers have written to it.
+// that exists is left as it is: containers have written to it. It appears with its final mode, so
+// that a crash leaves none that nobody can write to.
 func (m *Manager) setupEmptyDir(pod *corev1.Pod, v *corev1.Volume) error {
 	dir, err := m.volumeDir(pod.UID, v.Name)
 	if err != nil {
 		return err
 	}
-	switch err := os.Mkdir(dir, 0o755); {
-	case err == nil:
-	case errors.Is(err, fs.ErrExist):
-		if v.EmptyDir.Medium == corev1.StorageMediumDefault {
-			return nil
-		}
-	default:
-		return err
-	}
+	gid := fsGroup(pod)
 	switch v.EmptyDir.Medium {
 	case corev1.StorageMediumDefault:
+		return makeScratch(dir, gid)
 	case corev1.StorageMediumMemory:
-		mounted, err := mountinfo.Mounted(dir)
-		if err != nil || mounted {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		if err := ensureTmpfs(dir, memoryLimit(pod, v.EmptyDir)); err != nil {
-			return err
+		options := []string{"mode=0777"}
+		if gid != nil {
+			options = []string{"mode=2777", fmt.Sprintf("gid=%d", *gid)}
 		}
-	default:
-		return fmt.Errorf("emptyDir medium %q is not supported on this node", v.EmptyDir.Medium)
+		if size := memoryLimit(pod, v.EmptyDir); size > 0 {
+			options = append(options, fmt.Sprintf("size=%d", size))
+		}
+		return ensureTmpfs(dir, options...)
+	}
+	return fmt.Errorf("emptyDir medium %q is not supported on this node", v.EmptyDir.Medium)
+}
+
+// makeScratch makes a folder for everyone unless it is there.
+func makeScratch(dir string, gid *int64) error {
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	draft := filepath.Join(filepath.Dir(dir), ".new-"+filepath.Base(dir)) // no volume's name starts with a dot
+	if err := os.RemoveAll(draft); err != nil {
+		return err
+	}
+	if err := os.Mkdir(draft, 0o755); err != nil {
+		return err
 	}
 	mode := fs.FileMode(0o777)
-	if gid := fsGroup(pod); gid != nil {
-		if err := os.Chown(dir, -1, id(gid)); err != nil {
+	if gid != nil {
+		if err := os.Chown(draft, -1, id(gid)); err != nil {
 			return err
 		}
 		mode |= fs.ModeSetgid
 	}
-	return os.Chmod(dir, mode) // Mkdir's mode was subject to the umask
+	if err := os.Chmod(draft, mode); err != nil { // Mkdir's mode was subject to the umask
+		return err
+	}
+	return os.Rename(draft, dir)
 }
 
 // memoryLimit is the size of an emptyDir in memory: its own limit, and never more than the pod may
@@ -71,16 +87,12 @@ func memoryLimit(pod *corev1.Pod, e *corev1.EmptyDirVolumeSource) int64 {
 }
 
 // ensureTmpfs mounts a file system in memory on dir unless something is mounted there.
-func ensureTmpfs(dir string, size int64) error {
+func ensureTmpfs(dir string, options ...string) error {
 	mounted, err := mountinfo.Mounted(dir)
 	if err != nil || mounted {
 		return err
 	}
-	options := ""
-	if size > 0 {
-		options = fmt.Sprintf("size=%d", size)
-	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, strings.Join(options, ",")); err != nil {
 		return fmt.Errorf("mount tmpfs: %w", err)
 	}
 	return nil

@@ -242,6 +242,7 @@ func TestContentBelongsToTheGroup(t *testing.T) {
 	pod := newPod(
 		configMapVolume(corev1.KeyToPath{Key: "a", Path: "a", Mode: ptr(int32(0o400))}),
 		corev1.Volume{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+		corev1.Volume{Name: "memory", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}},
 		corev1.Volume{Name: "token", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
 			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}}}}}},
 	)
@@ -250,6 +251,7 @@ func TestContentBelongsToTheGroup(t *testing.T) {
 	for path, want := range map[string]string{
 		"config/a":    "-r--r----- 0 4242",
 		"scratch":     "dgrwxrwxrwx 0 4242",
+		"memory":      "dgrwxrwxrwx 0 4242",
 		"token/token": "-rw-r----- 1000 4242",
 	} {
 		if got := owner(t, filepath.Join(dir, "uid-1/volumes", path)); got != want {
