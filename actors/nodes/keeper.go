@@ -179,15 +179,13 @@ func route(ch objects.Change, send func(any)) {
 }
 
 // hears notes that a node lives and returns its entry.
-func (k *keeper) hears(c actor.Context, node string) *entry {
+func (k *keeper) hears(node string) *entry {
 	e := k.nodes[node]
 	if e == nil {
 		e = &entry{}
 		k.nodes[node] = e
 	}
-	if now := k.cfg.Clock.Now(); e.heard.Before(now) {
-		e.heard = now
-	}
+	e.heard = k.cfg.Clock.Now()
 	if e.state == silent {
 		k.log.Info("node is back", "node", node)
 		e.session = 0 // whatever it believes: it greets again and reports everything
@@ -202,7 +200,7 @@ func (k *keeper) heartbeat(c actor.Context, m beaten) {
 		k.log.Warn("unreadable heartbeat dropped", "node", m.node, "err", err)
 		return
 	}
-	e := k.hears(c, m.node)
+	e := k.hears(m.node)
 	if e.session == 0 || hb.GetSession() != e.session {
 		if k.cfg.Clock.Since(e.greeted) >= greetPatience {
 			k.tell(m.node, &nodepb.Down{Body: &nodepb.Down_Announce{Announce: &nodepb.Announce{}}})
@@ -216,7 +214,7 @@ func (k *keeper) heartbeat(c actor.Context, m beaten) {
 }
 
 func (k *keeper) up(c actor.Context, m up) {
-	e := k.hears(c, m.node)
+	e := k.hears(m.node)
 	if m.what == "hello" {
 		e.greeted, e.session, e.beat = k.cfg.Clock.Now(), 0, nil
 		cidr, err := k.cidrs.grant(m.node)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -119,6 +120,13 @@ func (a *agent) deliver(m link.Message) {
 	case link.Unwanted:
 		delete(a.pods, m.UID)
 	}
+}
+
+// has returns the pods that are wanted, in the order of their UIDs.
+func (a *agent) has() []*corev1.Pod {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.SortedFunc(maps.Values(a.pods), func(x, y *corev1.Pod) int { return strings.Compare(string(x.UID), string(y.UID)) })
 }
 
 // take returns what was delivered since the last call, in words.
@@ -683,15 +691,13 @@ func badWire(t *testing.T, seed uint64) {
 		}
 		w.store.Put(configMap(cfg, fmt.Sprint(i)))
 		for _, a := range agents {
-			a.mu.Lock()
-			for _, p := range a.pods {
+			for _, p := range a.has() {
 				if rnd.IntN(4) == 0 {
 					st := running()
 					st.PodIP = fmt.Sprint("10.0.0.", i)
 					a.ReportPod(link.PodReport{UID: p.UID, Namespace: p.Namespace, Name: p.Name, Status: st})
 				}
 			}
-			a.mu.Unlock()
 		}
 		if i == 150 {
 			w.stopControl()
@@ -701,14 +707,13 @@ func badWire(t *testing.T, seed uint64) {
 	}
 	reported := make(map[types.UID]string)
 	for _, a := range agents {
-		a.mu.Lock()
-		for _, p := range a.pods {
+		for _, p := range a.has() {
 			st := running()
 			st.PodIP = "192.0.2." + fmt.Sprint(len(reported))
 			reported[p.UID] = st.PodIP
 			a.ReportPod(link.PodReport{UID: p.UID, Namespace: p.Namespace, Name: p.Name, Status: st})
+			synctest.Wait() // each in a message of its own
 		}
-		a.mu.Unlock()
 	}
 	settle(10 * time.Second) // still bad
 	wire.good()
@@ -727,11 +732,9 @@ func badWire(t *testing.T, seed uint64) {
 				}
 			}
 		}
-		a.mu.Lock()
-		for _, p := range a.pods {
+		for _, p := range a.has() {
 			got = append(got, fmt.Sprint(p.UID, p.Labels))
 		}
-		a.mu.Unlock()
 		slices.Sort(want)
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
