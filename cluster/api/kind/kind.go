@@ -96,7 +96,7 @@ type Store interface {
 type Subresource struct {
 	// Prepare copies from old whatever this subresource may not change.
 	Prepare func(ctx context.Context, obj, old Object)
-	// Validate checks the change.
+	// Validate checks the change (metadata is checked by the framework already).
 	Validate func(ctx context.Context, obj, old Object) field.ErrorList
 }
 

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/troupe-run/troupe/cluster/api/kind"
+	"github.com/troupe-run/troupe/cluster/api/kinds/check"
 	"github.com/troupe-run/troupe/cluster/api/kinds/table"
 )
 
@@ -100,7 +101,7 @@ func labelNamespace(ns *corev1.Namespace) {
 func validateFinalizers(ns *corev1.Namespace) field.ErrorList {
 	var errs field.ErrorList
 	for _, name := range ns.Spec.Finalizers {
-		errs = append(errs, apivalidation.ValidateFinalizerName(string(name), field.NewPath("spec", "finalizers"))...)
+		errs = append(errs, check.FinalizerName(string(name), field.NewPath("spec", "finalizers"))...)
 	}
 	return errs
 }
