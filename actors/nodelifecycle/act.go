@@ -1,0 +1,124 @@
+package nodelifecycle
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/troupe-run/troupe/actors/controller"
+	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/messages"
+)
+
+// taint gives a node the taints of its conditions.
+func (l *lifecycle) taint(ctx context.Context, key messages.Key) error {
+	now := l.Clock.Now()
+	var lost bool
+	out, err := l.Writer.Mutate(ctx, key, "", func(o objects.Object) (objects.Object, error) {
+		node := o.(*corev1.Node)
+		next := wantedTaints(node, now)
+		lost = unusable(next) && !unusable(node.Spec.Taints)
+		if !equality.Semantic.DeepEqual(node.Spec.Taints, next) {
+			node.Spec.Taints = next
+		}
+		return node, nil
+	})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("taint %s: %w", key, err)
+	}
+	if lost {
+		l.Recorder.Event(out, corev1.EventTypeNormal, "NodeNotReady", fmt.Sprintf("Node %s status is now: NodeNotReady", key.Name))
+	}
+	return nil
+}
+
+// unusable says that taints tell of a node that is not ready or not heard of.
+func unusable(taints []corev1.Taint) bool {
+	return slices.ContainsFunc(taints, func(t corev1.Taint) bool {
+		return t.Effect == corev1.TaintEffectNoExecute && (t.Key == corev1.TaintNodeNotReady || t.Key == corev1.TaintNodeUnreachable)
+	})
+}
+
+// judge does to a pod what its node's state calls for.
+func (l *lifecycle) judge(ctx context.Context, key messages.Key, pod *corev1.Pod, node *corev1.Node) (controller.Result, error) {
+	if silent(node) && ready(pod) {
+		if err := l.markNotReady(ctx, key, pod); err != nil {
+			return controller.Result{}, err
+		}
+	}
+	now := l.Clock.Now()
+	due, ok := evictionDue(pod, noExecute(node), now)
+	if !ok {
+		return controller.Result{}, nil
+	}
+	if left := due.Sub(now); left > 0 {
+		return controller.Result{After: left}, nil
+	}
+	return controller.Result{}, l.evict(ctx, key, pod)
+}
+
+// markNotReady takes a pod that nobody hears of out of its Services. Its node, when it comes back,
+// reports the pod anew.
+func (l *lifecycle) markNotReady(ctx context.Context, key messages.Key, pod *corev1.Pod) error {
+	_, err := l.Writer.Mutate(ctx, key, "status", func(o objects.Object) (objects.Object, error) {
+		p := o.(*corev1.Pod)
+		for i := range p.Status.Conditions {
+			if c := &p.Status.Conditions[i]; p.UID == pod.UID && c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+				c.Status, c.LastTransitionTime = corev1.ConditionFalse, metav1.NewTime(l.Clock.Now())
+				c.Reason, c.Message = "NodeNotReady", "Node is not ready"
+			}
+		}
+		return p, nil
+	})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("mark %s as not ready: %w", key, err)
+	}
+	l.Recorder.Event(pod, corev1.EventTypeWarning, "NodeNotReady", "Node is not ready")
+	return nil
+}
+
+// evict deletes a pod, with its grace, and says in its status why.
+func (l *lifecycle) evict(ctx context.Context, key messages.Key, pod *corev1.Pod) error {
+	_, err := l.Writer.Mutate(ctx, key, "status", func(o objects.Object) (objects.Object, error) {
+		if p := o.(*corev1.Pod); p.UID == pod.UID {
+			p.Status.Conditions = disrupted(p, l.Clock.Now())
+		}
+		return o, nil
+	})
+	if err == nil {
+		l.Recorder.Event(pod, corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod "+pod.Namespace+"/"+pod.Name)
+		err = l.Writer.Delete(ctx, key, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))})
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("evict %s: %w", key, err)
+	}
+	return nil
+}
+
+func disrupted(pod *corev1.Pod, now time.Time) []corev1.PodCondition {
+	next := corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager",
+		Message: "Taint manager: deleting due to NoExecute taint", ObservedGeneration: pod.Generation, LastTransitionTime: metav1.NewTime(now)}
+	for i, c := range pod.Status.Conditions {
+		if c.Type != next.Type {
+			continue
+		}
+		if c.Status == next.Status {
+			next.LastTransitionTime = c.LastTransitionTime
+		}
+		pod.Status.Conditions[i] = next
+		return pod.Status.Conditions
+	}
+	return append(pod.Status.Conditions, next)
+}
