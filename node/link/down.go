@@ -101,6 +101,7 @@ func (l *link) welcomed(c actor.Context, session uint64, w *nodepb.Welcome) {
 	l.deliver(Registered{Node: node, Cluster: clusterOf(w.GetCluster())})
 	l.mem.reopen()
 	l.flush()
+	l.tokens.again()
 }
 
 // changed applies the next delta. Doubled ones are confirmed again, a gap or a wrong digest asks

@@ -20,7 +20,7 @@ type Message interface{ linkMessage() }
 type Wanted struct{ Pod *corev1.Pod }
 
 // Unwanted says that the pod's object is gone, or that the control plane never had it: whatever is
-// left of the pod has to go.
+// left of the pod has to go. It may come again, also for a pod the node does not know.
 type Unwanted struct{ UID types.UID }
 
 // ObjectChanged says that a ConfigMap or Secret that pods of this node refer to appeared, changed

@@ -22,25 +22,30 @@ type tokenDesk struct {
 
 	mu      sync.Mutex
 	last    uint64
-	waiting map[uint64]chan *nodepb.TokenReply
+	waiting map[uint64]openToken
+}
+
+// openToken is a request that has not been answered.
+type openToken struct {
+	request *nodepb.TokenRequest
+	answer  chan *nodepb.TokenReply
 }
 
 func newTokenDesk(h *Hub, node string, incarnation uint64) *tokenDesk {
 	// Ids of another process of this node must not match: replies may be late.
-	return &tokenDesk{hub: h, node: node, last: incarnation, waiting: make(map[uint64]chan *nodepb.TokenReply)}
+	return &tokenDesk{hub: h, node: node, last: incarnation, waiting: make(map[uint64]openToken)}
 }
 
 func (d *tokenDesk) request(ctx context.Context, req TokenRequest) (Token, error) {
-	id, answer := d.open()
-	defer d.close(id)
 	expiry := req.Expiry
 	if expiry == 0 {
 		expiry = time.Hour
 	}
-	m := &nodepb.TokenRequest{
-		Id: id, Namespace: req.Pod.Namespace, Pod: req.Pod.Name, PodUid: string(req.Pod.UID),
+	m, answer := d.open(&nodepb.TokenRequest{
+		Namespace: req.Pod.Namespace, Pod: req.Pod.Name, PodUid: string(req.Pod.UID),
 		ServiceAccount: req.Pod.Spec.ServiceAccountName, Audiences: req.Audiences, ExpiresSeconds: int64(expiry / time.Second),
-	}
+	})
+	defer d.close(m.Id)
 	retry := time.NewTicker(tokenRetry)
 	defer retry.Stop()
 	for {
@@ -59,13 +64,24 @@ func (d *tokenDesk) request(ctx context.Context, req TokenRequest) (Token, error
 	}
 }
 
-func (d *tokenDesk) open() (uint64, <-chan *nodepb.TokenReply) {
+// open numbers a request and notes that it waits.
+func (d *tokenDesk) open(m *nodepb.TokenRequest) (*nodepb.TokenRequest, <-chan *nodepb.TokenReply) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.last++
+	m.Id = d.last
 	answer := make(chan *nodepb.TokenReply, 1)
-	d.waiting[d.last] = answer
-	return d.last, answer
+	d.waiting[d.last] = openToken{m, answer}
+	return m, answer
+}
+
+// again sends every open request once more: the control plane just began to listen.
+func (d *tokenDesk) again() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, w := range d.waiting {
+		_ = d.hub.send(d.node, "token", w.request) // its own timer sends it again
+	}
 }
 
 func (d *tokenDesk) close(id uint64) {
@@ -78,8 +94,8 @@ func (d *tokenDesk) close(id uint64) {
 func (d *tokenDesk) answered(r *nodepb.TokenReply) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if answer := d.waiting[r.GetId()]; answer != nil {
+	if w, ok := d.waiting[r.GetId()]; ok {
 		delete(d.waiting, r.GetId())
-		answer <- r
+		w.answer <- r
 	}
 }
