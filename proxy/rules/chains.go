@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
@@ -77,13 +78,17 @@ func rank(chain string) int {
 	return 8
 }
 
-// compareRank sorts by rank, then by name for the reader's sake.
+// compareRank sorts by rank, then by the ends of the names: repeatable, but not the order of the
+// names. iptables' nft variant sorts chains when it lists them, by a method that takes fifteen
+// times as long when the kernel has them in order already.
 func compareRank(a, b string) int {
 	if d := rank(a) - rank(b); d != 0 {
 		return d
 	}
-	return strings.Compare(a, b)
+	return cmp.Or(strings.Compare(ending(a), ending(b)), strings.Compare(a, b))
 }
+
+func ending(chain string) string { return chain[max(0, len(chain)-8):] }
 
 // hash makes the variable part of a chain name; the kernel allows 28 characters in all.
 func hash(parts ...string) string {

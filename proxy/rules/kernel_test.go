@@ -472,3 +472,36 @@ func saved(t testing.TB) string {
 	}
 	return out.String()
 }
+
+func TestIPv6IsTheSameCode(t *testing.T) {
+	netlab.Need(t, "ip6tables", "ip6tables-save", "ip6tables-restore")
+	cfg := config()
+	cfg.ServiceCIDRs = append(cfg.ServiceCIDRs, netip.MustParsePrefix("fd00:96::/112"))
+	cfg.PodCIDRs = append(cfg.PodCIDRs, netip.MustParsePrefix("fd00:244::/56"))
+	set := everything(service("six", "fd00:96::20", func(s *feed.Service) {
+		s.Affinity, s.Ports[0].NodePort = time.Hour, 30066
+		for i := range 3 {
+			s.Endpoints = append(s.Endpoints, feed.Endpoint{Addr: netip.MustParseAddr(fmt.Sprintf("fd00:244::%d", i+1)),
+				Ready: true, Ports: []feed.Port{{Name: "http", Protocol: feed.TCP, Port: podPort}}})
+		}
+	}), service("idle", "fd00:96::21", func(s *feed.Service) { s.Ports[0].NodePort = 30067 }))
+	first, err := NewIptables(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, first, set)
+	second, err := NewIptables(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, second, set)
+	if n := second.families[1].written; n != 0 {
+		t.Errorf("a new process wrote %d chains that were right", n)
+	}
+	if err := second.Remove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left := netlab.Output(t, "ip6tables-save"); strings.Contains(left, "TROUPE") {
+		t.Errorf("left behind:\n%s", left)
+	}
+}
