@@ -77,6 +77,12 @@ func (b *bench) value(key messages.Key) string {
 	return obj.Data["v"]
 }
 
+// pass lets time go by and waits for what was due.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // actors is how many objects have an actor.
 func (b *bench) actors() (n int) {
 	synctest.Wait()
@@ -103,7 +109,7 @@ func TestChangesDuringARunCauseOneMore(t *testing.T) {
 		for i := range 5 {
 			b.put("a", i)
 		}
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		if diff := cmp.Diff([]string{"0", "4"}, seen); diff != "" {
 			t.Error(diff)
 		}
@@ -126,7 +132,7 @@ func TestRunsOfOneObjectNeverOverlapAndOthersDoNotWait(t *testing.T) {
 			b.put(fmt.Sprint("cm-", i), 0)
 		}
 		b.put("cm-0", 1)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if most.Load() != 4 || sum.Load() != 11 {
 			t.Errorf("%d at a time, %d runs; want 4 and 11", most.Load(), sum.Load())
 		}
@@ -144,9 +150,9 @@ func TestEveryKeepsRunsApart(t *testing.T) {
 		start = time.Now()
 		for i := range 25 {
 			b.put("a", i)
-			time.Sleep(10 * time.Millisecond)
+			pass(10 * time.Millisecond)
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if diff := cmp.Diff([]time.Duration{0, 100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond}, runs); diff != "" {
 			t.Error(diff)
 		}
@@ -196,7 +202,7 @@ func TestErrorsAreRetriedWithBackOff(t *testing.T) {
 		return Result{}, nil
 	}}, func(b *bench) {
 		b.put("a", 0)
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		if len(at) != 15 {
 			t.Fatalf("%d runs, want 15", len(at))
 		}
@@ -225,9 +231,9 @@ func TestAfterRunsAgainAndAChangeComesFirst(t *testing.T) {
 	}}, func(b *bench) {
 		start = time.Now()
 		b.put("a", 0)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		b.put("a", 1)
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if diff := cmp.Diff([]time.Duration{0, time.Second, time.Minute + time.Second}, at); diff != "" {
 			t.Error(diff)
 		}
@@ -248,7 +254,7 @@ func TestAPanicIsRetriedAndHurtsNoOtherObject(t *testing.T) {
 	}}, func(b *bench) {
 		b.put("bad", 0)
 		b.put("good", 0)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if bad.Load() != 4 || good.Load() != 1 || b.feed.follows.Load() != 1 {
 			t.Errorf("bad ran %d times, good %d times, followed %d times; want 4, 1, 1", bad.Load(), good.Load(), b.feed.follows.Load())
 		}
@@ -272,7 +278,7 @@ func TestARestartedKeeperLooksAtEverythingAnew(t *testing.T) {
 		b.put("a", 0)
 		b.put("slow", 0)
 		b.system.Send(b.keeper, &actor.Terminated{}) // nobody: the keeper cannot handle that and panics
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if runs.Load() != 4 || cancelled.Load() != 1 || b.feed.follows.Load() != 2 {
 			t.Errorf("%d runs, %d cancelled, followed %d times; want 4, 1, 2", runs.Load(), cancelled.Load(), b.feed.follows.Load())
 		}
