@@ -28,6 +28,8 @@ type Config struct {
 
 	// Listener accepts API connections; the server closes it. Required.
 	Listener net.Listener
+	// Also are further listeners, such as one on an address that pods can reach.
+	Also []net.Listener
 	// Insecure serves plain HTTP, for listeners that only this process can reach.
 	Insecure bool
 	// Dial reaches Listener from within the process. Nil dials the listener's address.

@@ -5,6 +5,11 @@ import (
 	"slices"
 	"sync"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	apiopenapi "k8s.io/apiserver/pkg/endpoints/openapi"
@@ -64,9 +69,16 @@ func openAPIv2(s *runtime.Scheme, version string) *common.Config {
 
 // typeConverter builds what server-side apply knows of the kinds.
 func typeConverter(s *runtime.Scheme, kinds []kind.Kind) (managedfields.TypeConverter, error) {
-	names := make([]string, 0, len(kinds))
+	// Besides the kinds, what their subresources speak.
+	objs := []runtime.Object{
+		&authenticationv1.TokenRequest{}, &autoscalingv1.Scale{}, &corev1.Binding{}, &eventsv1.Event{}, &policyv1.Eviction{},
+	}
 	for i := range kinds {
-		names = append(names, openapiutil.GetCanonicalTypeName(kinds[i].New()))
+		objs = append(objs, kinds[i].New())
+	}
+	names := make([]string, len(objs))
+	for i := range objs {
+		names[i] = openapiutil.GetCanonicalTypeName(objs[i])
 	}
 	defs, err := builder3.BuildOpenAPIDefinitionsForResources(openAPIv3(s, ""), names...)
 	if err != nil {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"k8s.io/client-go/kubernetes"
@@ -26,6 +26,7 @@ type cluster struct {
 	url        string
 	kubeconfig string
 	client     *kubernetes.Clientset
+	stop       func()
 }
 
 func start(t testing.TB, change ...func(*api.Config)) *cluster {
@@ -67,18 +68,19 @@ func start(t testing.TB, change ...func(*api.Config)) *cluster {
 	run, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- srv.Run(run) }()
-	t.Cleanup(func() {
+	end := sync.OnceFunc(func() {
 		stop()
 		if err := <-done; err != nil {
 			t.Errorf("run: %v", err)
 		}
 	})
+	t.Cleanup(end)
 	select {
 	case <-srv.Ready():
 	case err := <-done:
 		t.Fatalf("server ended early: %v", err)
 	}
-	c := &cluster{Server: srv, auth: authority, store: store, url: "https://" + ln.Addr().String(),
+	c := &cluster{Server: srv, stop: end, auth: authority, store: store, url: "https://" + ln.Addr().String(),
 		kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
 	if err := authority.WriteKubeconfig(c.kubeconfig, c.url); err != nil {
 		t.Fatal(err)
@@ -102,20 +104,6 @@ func (c *cluster) as(t testing.TB, user string, groups ...string) *rest.Config {
 	return &rest.Config{Host: c.url, QPS: -1, TLSClientConfig: rest.TLSClientConfig{
 		CAData: c.auth.CAPEM(), CertData: certPEM, KeyData: keyPEM,
 	}}
-}
-
-func TestMain(m *testing.M) {
-	if os.Getenv("HOLD") != "" {
-		os.Exit(m.Run())
-	}
-	os.Exit(m.Run())
-}
-
-func TestHold(t *testing.T) {
-	c := start(t)
-	_ = os.WriteFile("/tmp/apicore/kubeconfig", must(os.ReadFile(c.kubeconfig)), 0o600)
-	t.Log("up at", c.url)
-	select {}
 }
 
 func must[T any](v T, err error) T {

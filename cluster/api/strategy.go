@@ -61,14 +61,13 @@ func (s strategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Object)
 
 func (s strategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
 	o, was := obj.(kind.Object), old.(kind.Object)
-	errs := apivalidation.ValidateObjectMetaAccessorUpdate(o, was, field.NewPath("metadata"))
-	switch {
+	switch { // the generic registry has compared the metadata
 	case s.kind.ValidateUpdate != nil:
-		errs = append(errs, s.kind.ValidateUpdate(ctx, o, was)...)
+		return s.kind.ValidateUpdate(ctx, o, was)
 	case s.kind.Validate != nil:
-		errs = append(errs, s.kind.Validate(ctx, o)...)
+		return s.kind.Validate(ctx, o)
 	}
-	return errs
+	return nil
 }
 
 func (s strategy) WarningsOnCreate(ctx context.Context, obj runtime.Object) []string {

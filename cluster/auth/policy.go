@@ -140,7 +140,10 @@ func parseRules(text string) []rbacv1.PolicyRule {
 		byGroup := make(map[string][]string)
 		for _, r := range strings.Fields(rest) {
 			group := "/"
-			if r[0] != '/' {
+			switch {
+			case r == "/*":
+				r = rbacv1.NonResourceAll
+			case r[0] != '/':
 				r, group, _ = strings.Cut(r, ".")
 			}
 			if byGroup[group] == nil {
