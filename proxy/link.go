@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,7 +10,22 @@ import (
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/troupe-run/troupe/proxy/rules"
 )
+
+// linked is a backend that looks after the interface of DNS, too, whenever rules are verified:
+// network managers are known to remove what they did not make.
+type linked struct {
+	rules.Backend
+	name  string
+	addrs []netip.Addr
+}
+
+// Verify implements rules.Backend.
+func (l linked) Verify(ctx context.Context) error {
+	return errors.Join(ensureLink(l.name, l.addrs), l.Backend.Verify(ctx))
+}
 
 // ensureLink makes an interface that holds exactly the given addresses and no traffic: every node
 // answers at the cluster's DNS address itself. It is a bridge without ports, for bridges are what
@@ -77,3 +93,5 @@ func removeLink(name string) error {
 	}
 	return nil
 }
+
+var _ rules.Backend = linked{}

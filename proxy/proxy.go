@@ -50,7 +50,7 @@ func Start(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 	if p.dns, err = dns.Start(cfg.dns(), table); err != nil {
 		return nil, err
 	}
-	return p, p.perform(backend, table)
+	return p, p.perform(linked{backend, cfg.Link, cfg.DNSAddresses}, table)
 }
 
 // perform starts the actors. Rules and feed know each other, so the first one born learns later
