@@ -27,6 +27,9 @@ const DefaultRegion = "local"
 // that the API refuses an object before NATS does.
 const MaxPayload = 4 << 20
 
+// noLimit is more bytes than any machine has.
+const noLimit = 1 << 50
+
 // flushWait outlasts the naps nats-server's flush goroutines may still take when it has shut down,
 // so that Close leaves no goroutine behind.
 const flushWait = 20 * time.Millisecond
@@ -122,10 +125,14 @@ func (b *Bus) options() (*server.Options, error) {
 	}
 	opts := &server.Options{
 		// The name is part of Raft's peer identity later, so it must not change with the host's.
-		ServerName:                 "troupe",
-		JetStream:                  true,
-		StoreDir:                   dir,
-		SyncAlways:                 true,
+		ServerName: "troupe",
+		JetStream:  true,
+		StoreDir:   dir,
+		SyncAlways: true,
+		// Limits are reserved by streams beforehand, so that one with a bound would not come up
+		// on a small machine. When the disk is full it says so itself.
+		JetStreamMaxStore:          noLimit,
+		JetStreamMaxMemory:         noLimit,
 		NoSigs:                     true,
 		NoLog:                      true,
 		MaxPayload:                 MaxPayload,

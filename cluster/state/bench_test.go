@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/troupe-run/troupe/cluster/bus"
 	"github.com/troupe-run/troupe/cluster/state"
 	"github.com/troupe-run/troupe/messages"
 )
@@ -70,10 +71,10 @@ func BenchmarkCreate(b *testing.B) {
 
 // BenchmarkPublish is the yardstick: one message, one fsync, one after the other.
 func BenchmarkPublish(b *testing.B) {
-	bus := startBus(b, b.TempDir())
-	s := open(b, bus, nil)
+	nats := startBus(b, b.TempDir())
+	s := open(b, nats, nil)
 	data := op(b, s, realPod(0), 0).Data
-	js, err := jetstream.New(bus.Conn())
+	js, err := jetstream.New(nats.Conn())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -91,8 +92,8 @@ func BenchmarkPublish(b *testing.B) {
 
 // BenchmarkReopen opens a bucket of 100,000 pods.
 func BenchmarkReopen(b *testing.B) {
-	bus := startBus(b, b.TempDir())
-	s := open(b, bus, nil)
+	nats := startBus(b, b.TempDir())
+	s := open(b, nats, nil)
 	const total = 100_000
 	var wg sync.WaitGroup
 	for w := range 256 {
@@ -107,7 +108,7 @@ func BenchmarkReopen(b *testing.B) {
 	}
 	wg.Wait()
 	for b.Loop() {
-		again, err := state.Open(b.Context(), state.Config{Bus: bus, Resources: []state.Resource{pods}, Log: discard()})
+		again, err := state.Open(b.Context(), state.Config{Bus: nats, Resources: []state.Resource{pods}, Log: discard()})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -126,5 +127,32 @@ func BenchmarkEncode(b *testing.B) {
 		if _, err := s.Encode(messages.Pods, p); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkStart starts a bus and opens the two buckets of a cluster, on an empty folder.
+func BenchmarkStart(b *testing.B) {
+	for name, dir := range map[string]func() string{"file": b.TempDir, "memory": func() string { return "" }} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				nats, err := bus.Start(b.Context(), bus.Config{DataDir: dir(), Log: discard()})
+				if err != nil {
+					b.Fatal(err)
+				}
+				for _, cfg := range []state.Config{
+					{Changes: &state.Changes{}}, {Bucket: "events", Async: true},
+				} {
+					cfg.Bus, cfg.Log = nats, discard()
+					s, err := state.Open(b.Context(), cfg)
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer closeStore(b, s)
+				}
+				b.StopTimer()
+				b.Cleanup(func() { _ = nats.Close(b.Context()) })
+				b.StartTimer()
+			}
+		})
 	}
 }

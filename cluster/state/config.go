@@ -47,7 +47,7 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Changes bounds the change stream; zero fields mean 72 hours and 1 GiB.
+// Changes bounds the change stream; zero fields mean 72 hours and 1 GiB, or 64 MiB in memory.
 type Changes struct {
 	MaxAge   time.Duration
 	MaxBytes int64
@@ -103,6 +103,9 @@ func (c *Config) complete() {
 	if c.Changes != nil {
 		changes := *c.Changes
 		def(&changes.MaxAge, 72*time.Hour)
+		if c.Bus.InMemory() {
+			def(&changes.MaxBytes, 64<<20)
+		}
 		def(&changes.MaxBytes, 1<<30)
 		c.Changes = &changes
 	}

@@ -1,10 +1,14 @@
 package state_test
 
 import (
+	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/troupe-run/troupe/cluster/bus"
 	"github.com/troupe-run/troupe/cluster/state"
@@ -64,4 +68,42 @@ func settled() int {
 func TestBubbleEnds(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) { cycle(t, dir) })
+}
+
+// TestIdleWritesNothing lets half an hour pass in a bubble, in which every timer of nats-server
+// has its turn, and looks for files that were touched.
+func TestIdleWritesNothing(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := startBus(t, dir)
+		s := open(t, b, func(c *state.Config) { c.Changes = &state.Changes{} })
+		open(t, b, func(c *state.Config) { c.Bucket, c.Async, c.TTL = "events", true, 24*time.Hour })
+		commit(t, s, op(t, s, pod("a", ""), 0))
+		time.Sleep(5 * time.Minute) // indexes are written some minutes after the last change
+		before := touched(t, dir)
+		time.Sleep(30 * time.Minute)
+		if diff := cmp.Diff(before, touched(t, dir)); diff != "" {
+			t.Errorf("files changed while nothing happened (-before +after):\n%s", diff)
+		}
+	})
+}
+
+// touched returns when each file below dir was last written to.
+func touched(t *testing.T, dir string) map[string]time.Time {
+	t.Helper()
+	files := map[string]time.Time{}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			files[path] = info.ModTime()
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
 }

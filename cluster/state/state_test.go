@@ -599,22 +599,3 @@ func TestExpiry(t *testing.T) {
 		}
 	})
 }
-
-func TestIdleWritesNothing(t *testing.T) {
-	t.Parallel()
-	b := startBus(t, t.TempDir())
-	s := open(t, b, func(c *state.Config) { c.Changes = &state.Changes{} })
-	rev := commit(t, s, op(t, s, pod("a", ""), 0))
-	js, err := jetstream.New(b.Conn())
-	if err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(100 * time.Millisecond)
-	stream, err := js.Stream(t.Context(), "KV_"+messages.StateBucket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := stream.CachedInfo().State.LastSeq; got != rev {
-		t.Errorf("stream went from %d to %d by itself", rev, got)
-	}
-}
