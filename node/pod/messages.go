@@ -51,8 +51,9 @@ type (
 	resend struct{ uid types.UID }
 	// runtimeEvent is one event of the runtime's stream.
 	runtimeEvent struct{ event *cri.ContainerEventResponse }
-	// relistDue and followDue are the supervisor's own timers.
+	// relistDue, followDue and rotateDue are the supervisor's own timers.
 	relistDue struct{}
+	rotateDue struct{}
 	followDue struct{}
 )
 

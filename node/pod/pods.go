@@ -74,6 +74,7 @@ type supervisor struct {
 	swept    bool                   // leftover volumes have been looked for
 	sweeping bool                   // ... and this is under way
 	relist   *stage.Timer
+	relistAt time.Time // when relist is due
 }
 
 // entry is one pod.
@@ -102,6 +103,8 @@ func (v *supervisor) Receive(c actor.Context) {
 		v.resend(c, m.uid)
 	case relistDue:
 		v.compare(c)
+	case rotateDue:
+		v.rotate(c)
 	}
 }
 
@@ -109,6 +112,9 @@ func (v *supervisor) Receive(c actor.Context) {
 func (v *supervisor) start(c actor.Context) {
 	v.follow(c)
 	v.load(c)
+	if v.cfg.LogRoot != "" {
+		stage.After(c, rotateEvery, rotateDue{})
+	}
 }
 
 func (v *supervisor) load(c actor.Context) {
@@ -179,14 +185,16 @@ func (v *supervisor) follow(c actor.Context) {
 // eventsBroke follows anew soon and compares lists meanwhile.
 func (v *supervisor) eventsBroke(c actor.Context, err error) {
 	v.log.Debug("runtime events broke off, will follow again", "err", err)
-	v.compareIn(c, time.Second)
+	if v.relistAt.Sub(v.cfg.Clock.Now()) > time.Second {
+		v.compareIn(c, time.Second)
+	}
 	stage.After(c, time.Second, followDue{})
 }
 
 // compareIn sets when the runtime's records are looked at next.
 func (v *supervisor) compareIn(c actor.Context, d time.Duration) {
 	v.relist.Stop()
-	v.relist = stage.After(c, d, relistDue{})
+	v.relist, v.relistAt = stage.After(c, d, relistDue{}), v.cfg.Clock.Now().Add(d)
 }
 
 func (v *supervisor) event(c actor.Context, ev *cri.ContainerEventResponse) {

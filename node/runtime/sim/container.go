@@ -27,7 +27,8 @@ func (r *Runtime) CreateContainer(_ context.Context, sandboxID string, config *c
 			return "", fmt.Errorf("create container: name of attempt %d of %s is reserved for %s: %w", m.GetAttempt(), m.GetName(), c.id, messages.ErrExists)
 		}
 	}
-	c := &container{id: r.newID(), sandbox: s, config: config, created: r.now()}
+	c := &container{id: r.newID(), sandbox: s, created: r.now()}
+	c.config = &cri.ContainerConfig{Metadata: m, Image: config.GetImage(), Labels: config.GetLabels(), Annotations: config.GetAnnotations(), LogPath: config.GetLogPath()}
 	r.containers[c.id] = c
 	s.containers = append(s.containers, c)
 	return c.id, nil

@@ -21,7 +21,9 @@ func (r *Runtime) RunPodSandbox(_ context.Context, config *cri.PodSandboxConfig,
 			return "", fmt.Errorf("run sandbox: name of attempt %d of %s/%s is reserved for %s: %w", m.GetAttempt(), m.GetNamespace(), m.GetName(), s.id, messages.ErrExists)
 		}
 	}
-	s := &sandbox{id: r.newID(), config: config, handler: handler, ready: true, created: r.now()}
+	s := &sandbox{id: r.newID(), handler: handler, ready: true, created: r.now()}
+	// The rest of the configuration would only cost memory.
+	s.config = &cri.PodSandboxConfig{Metadata: m, Labels: config.GetLabels(), Annotations: config.GetAnnotations(), LogDirectory: config.GetLogDirectory()}
 	if !hostNetwork(config) {
 		ip, err := r.ips.take()
 		if err != nil {
