@@ -259,6 +259,7 @@ func TestProxyFindsGaps(t *testing.T) {
 					Log: slog.New(slog.DiscardHandler)}), "feed-edge"); err != nil {
 					t.Fatal(err)
 				}
+				time.Sleep(10 * time.Second) // a request that the relay passed on too early is repeated after five
 				settle()
 				lossy.Store(true)
 				w.store.Put(service("lost"))
