@@ -104,7 +104,7 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	s.rev, s.epoch, s.floor = epoch, epoch, epoch
 	s.feed = newFeed()
-	//nolint:forbidigo // the store outlives the call that opens it; Close ends it
+	// The store outlives the call that opens it; Close ends it.
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.done.Go(func() { s.writer.run(run) })
