@@ -1,0 +1,38 @@
+package cluster
+
+import (
+	"slices"
+
+	"github.com/troupe-run/troupe/actors/controller"
+	"github.com/troupe-run/troupe/actors/deployment"
+	"github.com/troupe-run/troupe/actors/endpoints"
+	"github.com/troupe-run/troupe/actors/gc"
+	"github.com/troupe-run/troupe/actors/namespace"
+	"github.com/troupe-run/troupe/actors/nodelifecycle"
+	"github.com/troupe-run/troupe/actors/replicaset"
+	"github.com/troupe-run/troupe/actors/serviceaccount"
+)
+
+// specs is the catalog of controllers: one line each.
+func specs(caPEM []byte) []func(controller.Deps) controller.Spec {
+	return []func(controller.Deps) controller.Spec{
+		deployment.Spec,
+		replicaset.Spec,
+		endpoints.Spec,
+		endpoints.V1Spec,
+		namespace.Spec,
+		func(d controller.Deps) controller.Spec { return serviceaccount.Spec(d, serviceaccount.Config{CA: caPEM}) },
+		gc.Spec,
+		gc.PodSpec,
+		nodelifecycle.Spec,
+	}
+}
+
+// schedulerName switches the scheduler off in Config.Off, beside the controllers' names.
+const schedulerName = "scheduler"
+
+func catalogued(name string) bool {
+	return name == schedulerName || slices.ContainsFunc(specs(nil), func(f func(controller.Deps) controller.Spec) bool {
+		return f(controller.Deps{}).Name == name
+	})
+}

@@ -1,0 +1,262 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/nats-io/nats.go"
+	"k8s.io/client-go/rest"
+
+	"github.com/troupe-run/troupe/actors/controller"
+	"github.com/troupe-run/troupe/actors/nodes"
+	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/actors/proxyfeed"
+	"github.com/troupe-run/troupe/actors/scheduler"
+	"github.com/troupe-run/troupe/actors/stage"
+	"github.com/troupe-run/troupe/cluster/api"
+	"github.com/troupe-run/troupe/cluster/api/kinds"
+	"github.com/troupe-run/troupe/cluster/auth"
+	"github.com/troupe-run/troupe/cluster/bus"
+	"github.com/troupe-run/troupe/cluster/state"
+	"github.com/troupe-run/troupe/messages"
+	"github.com/troupe-run/troupe/messages/stream"
+	"github.com/troupe-run/troupe/proto/nodepb"
+)
+
+// observersGroup is the organization in the certificates of clients that may only read changes.
+const observersGroup = "troupe:observers"
+
+// Cluster is a running control plane.
+type Cluster struct {
+	cfg       Config
+	authority *auth.Authority
+	bus       *bus.Bus
+	state     *state.Store
+	events    *state.Store
+	api       *api.Server
+	stage     *stage.System
+	failed    chan error
+	serving   sync.WaitGroup
+	stopAPI   context.CancelFunc
+}
+
+// Start starts a control plane and returns when its API is ready. On error nothing is left running.
+// ctx bounds the start only; the cluster runs until [Cluster.Close].
+func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	cfg.complete()
+	c := &Cluster{cfg: cfg, failed: make(chan error, 1), stopAPI: func() {}, stage: stage.New(stage.Config{Log: cfg.Log})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	for _, step := range []func(context.Context) error{c.openAuthority, c.startBus, c.openState, c.startAPI, c.startActors} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// Close ends the control plane, its actors first. Nodes and their pods are not touched.
+func (c *Cluster) Close(ctx context.Context) error {
+	errs := []error{c.stage.Shutdown(ctx)}
+	c.stopAPI()
+	c.serving.Wait()
+	if c.api == nil { // the server closes it otherwise
+		errs = append(errs, c.cfg.Listener.Close())
+	}
+	for _, s := range []*state.Store{c.state, c.events} {
+		if s != nil {
+			errs = append(errs, s.Close(ctx))
+		}
+	}
+	if c.bus != nil {
+		errs = append(errs, c.bus.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Failed gets the error that ended the API server on its own.
+func (c *Cluster) Failed() <-chan error { return c.failed }
+
+func (c *Cluster) openAuthority(context.Context) (err error) {
+	if c.authority, err = auth.Open(auth.Config{Dir: keysDir(c.cfg.DataDir), Clock: c.cfg.Clock}); err == nil {
+		c.cfg.Step("keys and certificates", "")
+	}
+	return err
+}
+
+func keysDir(dataDir string) string { return below(dataDir, "keys") }
+
+// below is a folder in the data folder, or none when nothing is kept.
+func below(dataDir, name string) string {
+	if dataDir == "" {
+		return ""
+	}
+	return filepath.Join(dataDir, name)
+}
+
+func (c *Cluster) startBus(ctx context.Context) (err error) {
+	cfg := bus.Config{DataDir: below(c.cfg.DataDir, "nats"), Region: c.cfg.Region, ListenAddr: c.cfg.NATSAddr, Auth: identify, Log: c.cfg.Log}
+	if c.cfg.NATSAddr != "" {
+		host, _, err := net.SplitHostPort(c.cfg.NATSAddr)
+		if err != nil {
+			return fmt.Errorf("NATS address %q: %w", c.cfg.NATSAddr, err)
+		}
+		if cfg.TLS, err = c.authority.BusServerTLS(host, "localhost"); err != nil {
+			return err
+		}
+	}
+	if c.bus, err = bus.Start(ctx, cfg); err == nil {
+		c.cfg.Step("nats", c.bus.ClientURL())
+	}
+	return err
+}
+
+// identify lets holders of an observer's certificate read changes.
+func identify(l bus.Login) (bus.Identity, error) {
+	if l.TLS != nil && len(l.TLS.VerifiedChains) > 0 {
+		subject := l.TLS.PeerCertificates[0].Subject
+		if slices.Contains(subject.Organization, observersGroup) {
+			return bus.Identity{Role: bus.RoleObserver, Name: subject.CommonName}, nil
+		}
+	}
+	return bus.Identity{}, errors.New("unknown client")
+}
+
+// ObserverTLS makes what a program on the machine of the data folder connects to NATS with in
+// order to read changes as user.
+func ObserverTLS(dataDir, user string) (*tls.Config, error) {
+	a, err := auth.Open(auth.Config{Dir: keysDir(dataDir)})
+	if err != nil {
+		return nil, err
+	}
+	return a.ClientTLS(user, observersGroup)
+}
+
+func (c *Cluster) startAPI(ctx context.Context) (err error) {
+	c.api, err = api.New(api.Config{
+		Store: c.state, Events: c.events, Kinds: kinds.All(),
+		Authority: c.authority, Listener: c.cfg.Listener, Insecure: c.cfg.Insecure, Dial: c.cfg.Dial,
+		NodeDial: c.dialNode, ServiceCIDR: c.cfg.ServiceCIDR, ClusterDomain: c.cfg.Domain, Version: c.cfg.Version,
+		Checks: map[string]func() error{"nats": c.bus.Healthy, "state": c.state.Healthy},
+		Clock:  c.cfg.Clock, Log: c.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c.stopAPI = stop
+	c.serving.Go(func() {
+		if err := c.api.Run(run); err != nil {
+			c.failed <- err
+		}
+	})
+	select {
+	case <-c.api.Ready():
+		c.cfg.Step("kubernetes api", c.URL())
+		return nil
+	case err := <-c.failed:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *Cluster) dialNode(ctx context.Context, node string) (net.Conn, error) {
+	return stream.Dial(ctx, c.bus.Conn(), messages.NodeStream(c.cfg.Region, node))
+}
+
+// startActors spawns what converges the cluster; the order does not matter to them.
+func (c *Cluster) startActors(context.Context) error {
+	props := map[string]*actor.Props{
+		"nodes":     nodes.Props(c.nodesConfig()),
+		"proxyfeed": proxyfeed.Props(proxyfeed.Config{Conn: c.bus.Conn(), Region: c.cfg.Region, Reader: c.state, Feed: c.state, Log: c.cfg.Log}),
+	}
+	if !slices.Contains(c.cfg.Off, schedulerName) {
+		props[schedulerName] = scheduler.Props(c.deps("system:kube-scheduler", "default-scheduler"), c.cfg.random())
+	}
+	for _, spec := range specs(c.authority.CAPEM()) {
+		name := spec(controller.Deps{}).Name
+		if slices.Contains(c.cfg.Off, name) {
+			continue
+		}
+		deps := c.deps("system:serviceaccount:kube-system:"+name+"-controller", name+"-controller")
+		props["controllers-"+name] = controller.Props(spec(deps), deps)
+	}
+	for name, p := range props {
+		if _, err := c.stage.Spawn(p, name); err != nil {
+			return err
+		}
+	}
+	c.cfg.Step("scheduler and controllers", "")
+	return nil
+}
+
+// deps is what an actor that acts as user and reports Events as component gets.
+func (c *Cluster) deps(user, component string) controller.Deps {
+	return controller.Deps{Reader: c.state, Writer: c.api.Local(user), Feed: c.state, Recorder: c.api.Recorder(component),
+		Clock: c.cfg.Clock, Log: c.cfg.Log}
+}
+
+func (c *Cluster) nodesConfig() nodes.Config {
+	return nodes.Config{
+		Reader: c.state, Feed: c.state, Writer: c.api.Local("system:node-controller"), Recorder: c.api.Recorder("kubelet"), Tokens: noTokens{},
+		Conn: c.bus.Conn(), Region: c.cfg.Region, Epoch: c.state.Floor(), Cluster: c.facts(), Clock: c.cfg.Clock, Log: c.cfg.Log,
+	}
+}
+
+// facts is what every node is told about its cluster.
+func (c *Cluster) facts() *nodepb.Cluster {
+	return &nodepb.Cluster{DnsIp: c.cfg.dnsAddress().String(), Domain: c.cfg.Domain, PodCidr: c.cfg.PodCIDR.String(),
+		ServiceCidr: c.cfg.ServiceCIDR.String(), ApiIp: c.cfg.ServiceCIDR.Addr().Next().String(), ApiPort: 443}
+}
+
+// URL is where the Kubernetes API is served.
+func (c *Cluster) URL() string {
+	scheme := "https://"
+	if c.cfg.Insecure {
+		scheme = "http://"
+	}
+	return scheme + c.cfg.Listener.Addr().String()
+}
+
+// NATSURL is where NATS clients connect, "" when there is no listener.
+func (c *Cluster) NATSURL() string { return c.bus.ClientURL() }
+
+// AdminConfig reaches the API from within the process as an administrator.
+func (c *Cluster) AdminConfig() *rest.Config { return c.api.LoopbackConfig() }
+
+// WriteKubeconfig writes the administrator's kubeconfig with mode 0600.
+func (c *Cluster) WriteKubeconfig(path string) error {
+	return c.authority.WriteKubeconfig(path, c.URL())
+}
+
+// Reader reads the cluster's state from memory.
+func (c *Cluster) Reader() objects.Reader { return c.state }
+
+// Feed follows the cluster's state.
+func (c *Cluster) Feed() objects.Feed { return c.state }
+
+// Stage is the system of the control plane's actors.
+func (c *Cluster) Stage() *stage.System { return c.stage }
+
+// Region is the cluster's region.
+func (c *Cluster) Region() string { return c.cfg.Region }
+
+// NodeConn opens a connection with the rights of one node.
+func (c *Cluster) NodeConn(node string) (*nats.Conn, error) { return c.bus.NodeConn(node) }
+
+// Conn opens a connection with all rights, for many simulated nodes at once.
+func (c *Cluster) Conn(name string) (*nats.Conn, error) { return c.bus.Connect(name) }

@@ -1,0 +1,321 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/troupe-run/troupe/cluster"
+	"github.com/troupe-run/troupe/cluster/bus"
+	"github.com/troupe-run/troupe/node"
+	"github.com/troupe-run/troupe/node/host"
+)
+
+// The runtimes a node can run pods on.
+const (
+	runtimeContainerd = "containerd"
+	runtimeSim        = "sim"
+)
+
+// upConfig says what cluster to start; the flags explain the fields.
+type upConfig struct {
+	configFile        string
+	dataDir           string
+	kubeconfig        string
+	apiAddr           string
+	natsAddr          string
+	runtime           string
+	nodes             int
+	nodeName          string
+	containerdAddress string
+	podCIDR           string
+	serviceCIDR       string
+	logLevel          string
+}
+
+func newUp() *cobra.Command {
+	var cfg upConfig
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Start a cluster: control plane and node in one process",
+		Long: `Start a cluster on this machine, or resume the one in the data folder.
+
+It runs until SIGTERM or Ctrl-C, which stop troupe cleanly and leave the pods running: the next
+troupe up on the same folder adopts them. troupe down stops the pods, too.`,
+		Example: `  troupe up
+  troupe up --runtime sim --nodes 100 --data-dir /tmp/troupe
+  troupe up --config troupe.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cfg.configFile != "" {
+				if err := loadSettings(cfg.configFile, cmd.Flags()); err != nil {
+					return err
+				}
+			}
+			return runUp(cmd.Context(), cfg, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&cfg.configFile, "config", "", "YAML file with settings named like these flags; flags win")
+	f.StringVar(&cfg.dataDir, "data-dir", defaultDataDir(), "folder that keeps everything (TROUPE_DATA_DIR)")
+	f.StringVar(&cfg.kubeconfig, "kubeconfig", "", "where to write the administrator's kubeconfig, mode 0600 (default <data-dir>/kubeconfig)")
+	f.StringVar(&cfg.apiAddr, "api-addr", "127.0.0.1:6443", "address of the Kubernetes API; port 0 picks a free one")
+	f.StringVar(&cfg.natsAddr, "nats-addr", "127.0.0.1:4222", "address for NATS clients; empty means none, port 0 picks a free one")
+	f.StringVar(&cfg.runtime, "runtime", runtimeContainerd, "what runs the containers: containerd (root) or sim (nothing really runs)")
+	f.IntVar(&cfg.nodes, "nodes", 1, "how many simulated nodes (--runtime sim)")
+	f.StringVar(&cfg.nodeName, "node-name", "", "name of this node (default the host's name)")
+	f.StringVar(&cfg.containerdAddress, "containerd-address", "", "socket of a containerd that runs already, instead of an own one")
+	f.StringVar(&cfg.podCIDR, "pod-cidr", "10.244.0.0/16", "addresses of pods; each node gets a /24 of it")
+	f.StringVar(&cfg.serviceCIDR, "service-cidr", "10.96.0.0/16", "addresses of services")
+	f.StringVar(&cfg.logLevel, "log-level", "warn", "what is logged to standard error: debug, info, warn or error")
+	return c
+}
+
+// check reports everything that is wrong with the settings at once, and parses the ranges.
+func (c *upConfig) check() (pods, services netip.Prefix, err error) {
+	var errs []error
+	bad := func(flag string, err error) { errs = append(errs, fmt.Errorf("--%s: %w", flag, err)) }
+	if pods, err = netip.ParsePrefix(c.podCIDR); err != nil {
+		bad("pod-cidr", err)
+	} else if pods.Bits() > 24 || !pods.Addr().Is4() {
+		bad("pod-cidr", errors.New("it must be an IPv4 range of /24 or wider: each node gets a /24"))
+	}
+	if services, err = netip.ParsePrefix(c.serviceCIDR); err != nil {
+		bad("service-cidr", err)
+	} else if services.Bits() > 28 || services.Bits() < 12 || !services.Addr().Is4() {
+		bad("service-cidr", errors.New("it must be an IPv4 range between /12 and /28"))
+	}
+	if pods.IsValid() && services.IsValid() && pods.Overlaps(services) {
+		bad("service-cidr", fmt.Errorf("it overlaps --pod-cidr %s", pods))
+	}
+	switch c.runtime {
+	case runtimeSim:
+		if c.nodes < 1 {
+			bad("nodes", errors.New("there must be at least one"))
+		}
+		if c.containerdAddress != "" {
+			bad("containerd-address", errors.New("it has no meaning with --runtime sim"))
+		}
+	case runtimeContainerd:
+		if c.nodes != 1 {
+			bad("nodes", errors.New("more than one needs --runtime sim"))
+		}
+	default:
+		bad("runtime", fmt.Errorf("%q is not known; choose containerd or sim", c.runtime))
+	}
+	if c.nodeName != "" {
+		if problems := validation.IsDNS1123Subdomain(c.nodeName); problems != nil {
+			bad("node-name", errors.New(strings.Join(problems, "; ")))
+		}
+	}
+	return pods.Masked(), services.Masked(), errors.Join(errs...)
+}
+
+func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
+	start := time.Now()
+	pods, services, err := cfg.check()
+	if err != nil {
+		return oneLine(err)
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.logLevel)); err != nil {
+		return fmt.Errorf("--log-level: %q is not known; choose debug, info, warn or error", cfg.logLevel)
+	}
+	log := slog.New(slog.NewTextHandler(errOut, &slog.HandlerOptions{Level: level}))
+	if cfg.nodeName == "" {
+		if cfg.nodeName, err = hostName(); err != nil {
+			return err
+		}
+	}
+	if cfg.dataDir, err = filepath.Abs(cfg.dataDir); err != nil {
+		return err
+	}
+	nodeCfg := node.Config{DataDir: cfg.dataDir, Name: cfg.nodeName, ContainerdAddress: cfg.containerdAddress, Log: log}
+	if cfg.runtime == runtimeContainerd {
+		if err := host.Preflight(host.Config{DataDir: cfg.dataDir, Address: cfg.containerdAddress, Log: log}); err != nil {
+			return oneLine(err)
+		}
+	}
+	dir, err := openDataDir(cfg.dataDir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	limitMemory()
+	listener, err := listen(cfg.apiAddr, "--api-addr")
+	if err != nil {
+		return err
+	}
+	if err := free(cfg.natsAddr, "--nats-addr"); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+
+	p := &progress{out: out, last: start}
+	fmt.Fprintf(out, "troupe %s, Kubernetes API %s, on %s\n", version, kubernetesVersion, cfg.dataDir)
+	c, err := cluster.Start(ctx, cluster.Config{
+		DataDir: cfg.dataDir, Region: bus.DefaultRegion, Listener: listener, NATSAddr: cfg.natsAddr,
+		PodCIDR: pods, ServiceCIDR: services, Version: "troupe." + version, Step: p.step, Log: log,
+	})
+	if err != nil {
+		return fmt.Errorf("start the control plane: %w", err)
+	}
+	r := running{API: c.URL(), NATS: c.NATSURL(), Region: bus.DefaultRegion, Node: cfg.nodeName, Runtime: cfg.runtime,
+		ContainerdAddress: cfg.containerdAddress, PodCIDR: pods.String()}
+	stopNodes, err := startNodes(ctx, cfg, nodeCfg, c, p, r)
+	if err == nil {
+		fmt.Fprintf(out, "ready in %d ms\n\n%s\n", time.Since(start).Milliseconds(), nextSteps(cfg))
+		select {
+		case <-ctx.Done():
+			fmt.Fprintln(out, "stopping; pods keep running until troupe down")
+		case err = <-c.Failed():
+			err = fmt.Errorf("the control plane failed: %w; start troupe up again", err)
+		}
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWait)
+	defer cancel()
+	return errors.Join(err, stopNodes(stopCtx), c.Close(stopCtx))
+}
+
+// startNodes writes down where the cluster is and starts its nodes. The stop function is never nil.
+func startNodes(ctx context.Context, cfg upConfig, nodeCfg node.Config, c *cluster.Cluster, p *progress, r running) (func(context.Context) error, error) {
+	if err := r.write(cfg.dataDir); err != nil {
+		return nothing, err
+	}
+	if err := c.WriteKubeconfig(kubeconfigPath(cfg)); err != nil {
+		return nothing, err
+	}
+	if cfg.runtime == runtimeSim {
+		return startSimulated(ctx, cfg, c, p, nodeCfg.Log)
+	}
+	return startReal(ctx, nodeCfg, c, p)
+}
+
+func startSimulated(ctx context.Context, cfg upConfig, c *cluster.Cluster, p *progress, log *slog.Logger) (func(context.Context) error, error) {
+	nc, err := c.Conn("simulated nodes")
+	if err != nil {
+		return nothing, err
+	}
+	sims, err := node.StartSim(ctx, node.SimConfig{Nodes: cfg.nodes, Region: c.Region(), Conn: nc, Stage: c.Stage(), Log: log})
+	if err != nil {
+		nc.Close()
+		return nothing, fmt.Errorf("start simulated nodes: %w", err)
+	}
+	p.step(fmt.Sprintf("%d simulated nodes", cfg.nodes), "")
+	return func(ctx context.Context) error {
+		defer nc.Close()
+		return sims.Close(ctx)
+	}, nil
+}
+
+func startReal(ctx context.Context, cfg node.Config, c *cluster.Cluster, p *progress) (func(context.Context) error, error) {
+	nc, err := c.NodeConn(cfg.Name)
+	if err != nil {
+		return nothing, err
+	}
+	cfg.Region, cfg.Conn, cfg.Stage, cfg.Step = c.Region(), nc, c.Stage(), p.step
+	agent, err := node.Start(ctx, cfg)
+	if err != nil {
+		nc.Close()
+		return nothing, fmt.Errorf("start the node: %w", err)
+	}
+	return func(ctx context.Context) error {
+		defer nc.Close()
+		return agent.Close(ctx)
+	}, nil
+}
+
+func nothing(context.Context) error { return nil }
+
+func kubeconfigPath(cfg upConfig) string {
+	if cfg.kubeconfig != "" {
+		return cfg.kubeconfig
+	}
+	return filepath.Join(cfg.dataDir, "kubeconfig")
+}
+
+func nextSteps(cfg upConfig) string {
+	return fmt.Sprintf("  export KUBECONFIG=%s\n  kubectl get nodes        # or: troupe kubectl get nodes\n", kubeconfigPath(cfg))
+}
+
+// progress prints what has been started and how long it took.
+type progress struct {
+	out  io.Writer
+	last time.Time
+}
+
+func (p *progress) step(name, detail string) {
+	now := time.Now()
+	line := fmt.Sprintf("  %-28s %5d ms", name, now.Sub(p.last).Milliseconds())
+	if detail != "" {
+		line += "   " + detail
+	}
+	fmt.Fprintln(p.out, line)
+	p.last = now
+}
+
+// listen opens an address, or says how to get out of the way of what has it.
+func listen(addr, flag string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is taken by another program; choose another address with %s", addr, flag)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	return l, nil
+}
+
+// free says early, with the flag to change, that an address cannot be listened on.
+func free(addr, flag string) error {
+	if addr == "" {
+		return nil
+	}
+	l, err := listen(addr, flag)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+// hostName is this machine's name as a node's: lower case.
+func hostName() (string, error) {
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("%w; name the node with --node-name", err)
+	}
+	name = strings.ToLower(name)
+	if problems := validation.IsDNS1123Subdomain(name); problems != nil {
+		return "", fmt.Errorf("the host's name %q cannot name a node (%s); choose one with --node-name", name, problems[0])
+	}
+	return name, nil
+}
+
+// limitMemory sets the garbage collector's goal from the machine unless GOMEMLIMIT says otherwise:
+// the store's caches grow into what they are given.
+func limitMemory() {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	var info syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&info); err == nil {
+		debug.SetMemoryLimit(int64(info.Totalram) * int64(info.Unit) / 4)
+	}
+}
+
+// oneLine joins several problems by semicolons.
+func oneLine(err error) error {
+	return errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
+}
