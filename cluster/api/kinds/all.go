@@ -14,8 +14,11 @@ import (
 // All returns every kind the binary knows.
 func All() []kind.Kind {
 	return []kind.Kind{
+		apps.ControllerRevision(),
+		apps.DaemonSet(),
 		apps.Deployment(),
 		apps.ReplicaSet(),
+		apps.StatefulSet(),
 		authentication.SelfSubjectReview(),
 		authentication.TokenReview(),
 		authorization.LocalSubjectAccessReview(),
@@ -26,9 +29,14 @@ func All() []kind.Kind {
 		core.ConfigMap(),
 		core.Endpoints(),
 		core.Event(),
+		core.LimitRange(),
 		core.Namespace(),
 		core.Node(),
+		core.PersistentVolumeClaim(),
 		core.Pod(),
+		core.PodTemplate(),
+		core.ReplicationController(),
+		core.ResourceQuota(),
 		core.Secret(),
 		core.Service(),
 		core.ServiceAccount(),

@@ -195,45 +195,10 @@ func isZero(v intstr.IntOrString) bool {
 	return v.Type == intstr.Int && v.IntVal == 0
 }
 
-const (
-	aboveReplicas = "cannot be greater than status.replicas"
-	aboveReady    = "cannot be greater than readyReplicas"
-)
-
-// count is a number in a status with its place.
-type count struct {
-	child string
-	value int32
-}
-
-// validateCounts checks the counts of a status: none is negative, none above the replicas there are.
-func validateCounts(replicas, ready, available int32, others ...count) field.ErrorList {
-	all := append([]count{{"readyReplicas", ready}, {"availableReplicas", available}}, others...)
-	errs := check.NonNegative(replicas, statusPath.Child("replicas"))
-	for _, c := range all {
-		errs = append(errs, check.NonNegative(c.value, statusPath.Child(c.child))...)
-	}
-	for _, c := range all {
-		if c.value > replicas {
-			errs = append(errs, field.Invalid(statusPath.Child(c.child), c.value, aboveReplicas))
-		}
-	}
-	if available > ready {
-		errs = append(errs, field.Invalid(statusPath.Child("availableReplicas"), available, aboveReady))
-	}
-	return errs
-}
-
 func validateDeploymentStatus(s, old *appsv1.DeploymentStatus) field.ErrorList {
 	errs := check.NonNegative(s.ObservedGeneration, statusPath.Child("observedGeneration"))
-	errs = append(errs, validateCounts(s.Replicas, s.ReadyReplicas, s.AvailableReplicas, count{"updatedReplicas", s.UpdatedReplicas})...)
+	errs = append(errs, check.ReplicaCounts(s.Replicas, s.ReadyReplicas, s.AvailableReplicas, statusPath, check.Count{Child: "updatedReplicas", Value: s.UpdatedReplicas})...)
 	errs = append(errs, check.NonNegative(s.UnavailableReplicas, statusPath.Child("unavailableReplicas"))...)
 	errs = append(errs, check.OptionalNonNegative(s.TerminatingReplicas, statusPath.Child("terminatingReplicas"))...)
-	if s.CollisionCount != nil {
-		errs = append(errs, check.NonNegative(*s.CollisionCount, statusPath.Child("collisionCount"))...)
-	}
-	if was := old.CollisionCount; was != nil && (s.CollisionCount == nil || *s.CollisionCount < *was) {
-		errs = append(errs, field.Invalid(statusPath.Child("collisionCount"), ptr.Deref(s.CollisionCount, 0), "cannot be decremented"))
-	}
-	return errs
+	return append(errs, validateCollisions(s.CollisionCount, old.CollisionCount)...)
 }

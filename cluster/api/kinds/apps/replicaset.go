@@ -111,5 +111,5 @@ func validateReplicaSet(spec *appsv1.ReplicaSetSpec) field.ErrorList {
 func validateReplicaSetStatus(s *appsv1.ReplicaSetStatus) field.ErrorList {
 	errs := check.NonNegative(s.ObservedGeneration, statusPath.Child("observedGeneration"))
 	errs = append(errs, check.OptionalNonNegative(s.TerminatingReplicas, statusPath.Child("terminatingReplicas"))...)
-	return append(errs, validateCounts(s.Replicas, s.ReadyReplicas, s.AvailableReplicas, count{"fullyLabeledReplicas", s.FullyLabeledReplicas})...)
+	return append(errs, check.ReplicaCounts(s.Replicas, s.ReadyReplicas, s.AvailableReplicas, statusPath, check.Count{Child: "fullyLabeledReplicas", Value: s.FullyLabeledReplicas})...)
 }

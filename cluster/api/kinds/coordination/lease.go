@@ -27,7 +27,8 @@ func Lease() kind.Kind {
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
 			return validateLease(&obj.(*coordinationv1.Lease).Spec)
 		},
-		AllowCreateOnUpdate: true,
+		AllowCreateOnUpdate:  true,
+		NeedsResourceVersion: true,
 
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),

@@ -54,6 +54,7 @@ func Service() kind.Kind {
 				return validateServiceStatus(obj.(*corev1.Service))
 			},
 		},
+		AllowCreateOnUpdate: true,
 		Hooks: &kind.Hooks{
 			BeginCreate: beginServiceCreate,
 			BeginUpdate: beginServiceUpdate,

@@ -1,0 +1,70 @@
+package apps
+
+import (
+	"context"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/troupe-run/troupe/cluster/api/kind"
+	"github.com/troupe-run/troupe/cluster/api/kinds/check"
+	"github.com/troupe-run/troupe/cluster/api/kinds/table"
+)
+
+// ControllerRevision describes apps/v1 ControllerRevision.
+func ControllerRevision() kind.Kind {
+	doc := appsv1.ControllerRevision{}.SwaggerDoc()
+	return kind.Kind{
+		GVK:        appsv1.SchemeGroupVersion.WithKind("ControllerRevision"),
+		Resource:   "controllerrevisions",
+		Singular:   "controllerrevision",
+		Namespaced: true,
+		New:        func() kind.Object { return &appsv1.ControllerRevision{} },
+		NewList:    func() runtime.Object { return &appsv1.ControllerRevisionList{} },
+
+		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
+			return validateRevision(obj.(*appsv1.ControllerRevision))
+		},
+		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
+			r, was := obj.(*appsv1.ControllerRevision), old.(*appsv1.ControllerRevision)
+			return append(validateRevision(r), apivalidation.ValidateImmutableField(r.Data, was.Data, field.NewPath("data"))...)
+		},
+
+		Columns: []metav1.TableColumnDefinition{
+			table.Name(),
+			table.Col("Controller", "Controller of the object"),
+			table.Int("Revision", doc["revision"]),
+			table.Age(),
+		},
+		Row: func(obj kind.Object) []any {
+			r := obj.(*appsv1.ControllerRevision)
+			return []any{r.Name, controllerName(r), r.Revision, table.Since(r.CreationTimestamp)}
+		},
+	}
+}
+
+// controllerName is the owner in charge, as kubectl takes it: "statefulset.apps/web".
+func controllerName(obj metav1.Object) string {
+	ref := metav1.GetControllerOf(obj)
+	if ref == nil {
+		return table.None
+	}
+	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	if err != nil {
+		return table.None
+	}
+	return strings.ToLower(gv.WithKind(ref.Kind).GroupKind().String()) + "/" + ref.Name
+}
+
+func validateRevision(r *appsv1.ControllerRevision) field.ErrorList {
+	var errs field.ErrorList
+	if r.Data.Raw == nil && r.Data.Object == nil {
+		errs = append(errs, field.Required(field.NewPath("data"), "data is mandatory"))
+	}
+	return append(errs, check.NonNegative(r.Revision, field.NewPath("revision"))...)
+}

@@ -1,0 +1,216 @@
+package apps
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
+
+	"github.com/troupe-run/troupe/cluster/api/kind"
+	"github.com/troupe-run/troupe/cluster/api/kinds/check"
+	"github.com/troupe-run/troupe/cluster/api/kinds/core"
+	"github.com/troupe-run/troupe/cluster/api/kinds/podspec"
+	"github.com/troupe-run/troupe/cluster/api/kinds/table"
+)
+
+// StatefulSet describes apps/v1 StatefulSet.
+func StatefulSet() kind.Kind {
+	return kind.Kind{
+		GVK:        appsv1.SchemeGroupVersion.WithKind("StatefulSet"),
+		Resource:   "statefulsets",
+		Singular:   "statefulset",
+		ShortNames: []string{"sts"},
+		Categories: []string{"all"},
+		Namespaced: true,
+		New:        func() kind.Object { return &appsv1.StatefulSet{} },
+		NewList:    func() runtime.Object { return &appsv1.StatefulSetList{} },
+
+		// Pods are named after the set, and their host names are labels.
+		ValidateName: apivalidation.NameIsDNSLabel,
+		Default:      func(obj kind.Object) { defaultStatefulSet(&obj.(*appsv1.StatefulSet).Spec) },
+		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
+			return validateStatefulSet(&obj.(*appsv1.StatefulSet).Spec)
+		},
+		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
+			return validateStatefulSetUpdate(&obj.(*appsv1.StatefulSet).Spec, &old.(*appsv1.StatefulSet).Spec)
+		},
+		PrepareForCreate: func(_ context.Context, obj kind.Object) {
+			obj.(*appsv1.StatefulSet).Status = appsv1.StatefulSetStatus{}
+		},
+		PrepareForUpdate: func(_ context.Context, obj, old kind.Object) {
+			obj.(*appsv1.StatefulSet).Status = old.(*appsv1.StatefulSet).Status
+		},
+		SpecChanged: func(obj, old kind.Object) bool {
+			return !apiequality.Semantic.DeepEqual(obj.(*appsv1.StatefulSet).Spec, old.(*appsv1.StatefulSet).Spec)
+		},
+		Warnings: func(_ context.Context, obj, old kind.Object) []string {
+			return templateWarnings(&obj.(*appsv1.StatefulSet).Spec.Template, old)
+		},
+		Status: &kind.Subresource{
+			Prepare: func(_ context.Context, obj, old kind.Object) {
+				obj.(*appsv1.StatefulSet).Spec = old.(*appsv1.StatefulSet).Spec
+			},
+			Validate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
+				s, was := &obj.(*appsv1.StatefulSet).Status, &old.(*appsv1.StatefulSet).Status
+				errs := check.NonNegative(s.ObservedGeneration, statusPath.Child("observedGeneration"))
+				errs = append(errs, check.ReplicaCounts(s.Replicas, s.ReadyReplicas, s.AvailableReplicas, statusPath,
+					check.Count{Child: "currentReplicas", Value: s.CurrentReplicas}, check.Count{Child: "updatedReplicas", Value: s.UpdatedReplicas})...)
+				return append(errs, validateCollisions(s.CollisionCount, was.CollisionCount)...)
+			},
+		},
+		Scale: &kind.Scale{
+			Get: func(obj kind.Object) (int32, int32, string) {
+				s := obj.(*appsv1.StatefulSet)
+				return ptr.Deref(s.Spec.Replicas, 0), s.Status.Replicas, selectorText(s.Spec.Selector)
+			},
+			Set: func(obj kind.Object, replicas int32) { obj.(*appsv1.StatefulSet).Spec.Replicas = &replicas },
+		},
+
+		Columns: []metav1.TableColumnDefinition{
+			table.Name(),
+			table.Col("Ready", "Number of the pod with ready state"),
+			table.Age(),
+			table.Wide(table.Col("Containers", "Names of each container in the template.")),
+			table.Wide(table.Col("Images", "Images referenced by each container in the template.")),
+		},
+		Row: func(obj kind.Object) []any {
+			s := obj.(*appsv1.StatefulSet)
+			names, images := table.Containers(s.Spec.Template.Spec.Containers)
+			return []any{s.Name, fmt.Sprintf("%d/%d", s.Status.ReadyReplicas, ptr.Deref(s.Spec.Replicas, 0)), table.Since(s.CreationTimestamp), names, images}
+		},
+	}
+}
+
+func defaultStatefulSet(spec *appsv1.StatefulSetSpec) {
+	if spec.Replicas == nil {
+		spec.Replicas = ptr.To(int32(1))
+	}
+	if spec.PodManagementPolicy == "" {
+		spec.PodManagementPolicy = appsv1.OrderedReadyPodManagement
+	}
+	if spec.UpdateStrategy.Type == "" {
+		spec.UpdateStrategy.Type = appsv1.RollingUpdateStatefulSetStrategyType
+	}
+	if spec.UpdateStrategy.Type == appsv1.RollingUpdateStatefulSetStrategyType {
+		if spec.UpdateStrategy.RollingUpdate == nil {
+			spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{}
+		}
+		if spec.UpdateStrategy.RollingUpdate.Partition == nil {
+			spec.UpdateStrategy.RollingUpdate.Partition = ptr.To(int32(0))
+		}
+	}
+	if spec.PersistentVolumeClaimRetentionPolicy == nil {
+		spec.PersistentVolumeClaimRetentionPolicy = &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{}
+	}
+	for _, policy := range []*appsv1.PersistentVolumeClaimRetentionPolicyType{
+		&spec.PersistentVolumeClaimRetentionPolicy.WhenDeleted, &spec.PersistentVolumeClaimRetentionPolicy.WhenScaled,
+	} {
+		if *policy == "" {
+			*policy = appsv1.RetainPersistentVolumeClaimRetentionPolicyType
+		}
+	}
+	if spec.RevisionHistoryLimit == nil {
+		spec.RevisionHistoryLimit = ptr.To(int32(10))
+	}
+	for i := range spec.VolumeClaimTemplates {
+		c := &spec.VolumeClaimTemplates[i]
+		if c.APIVersion == "" {
+			c.APIVersion = "v1"
+		}
+		if c.Kind == "" {
+			c.Kind = "PersistentVolumeClaim"
+		}
+		core.DefaultPersistentVolumeClaim(c)
+	}
+	podspec.DefaultTemplate(&spec.Template)
+}
+
+var retentionPolicies = sets.New(appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType)
+
+func validateStatefulSet(spec *appsv1.StatefulSetSpec) field.ErrorList {
+	var errs field.ErrorList
+	switch spec.PodManagementPolicy {
+	case "":
+		errs = append(errs, field.Required(specPath.Child("podManagementPolicy"), ""))
+	case appsv1.OrderedReadyPodManagement, appsv1.ParallelPodManagement:
+	default:
+		errs = append(errs, field.Invalid(specPath.Child("podManagementPolicy"), spec.PodManagementPolicy,
+			fmt.Sprintf("must be '%s' or '%s'", appsv1.OrderedReadyPodManagement, appsv1.ParallelPodManagement)))
+	}
+	errs = append(errs, validateStatefulStrategy(&spec.UpdateStrategy, specPath.Child("updateStrategy"))...)
+	if p := spec.PersistentVolumeClaimRetentionPolicy; p != nil {
+		at := specPath.Child("persistentVolumeClaimRetentionPolicy")
+		errs = append(errs, check.OneOfOrBad(p.WhenDeleted, retentionPolicies, at.Child("whenDeleted"))...)
+		errs = append(errs, check.OneOfOrBad(p.WhenScaled, retentionPolicies, at.Child("whenScaled"))...)
+	}
+	errs = append(errs, check.OptionalNonNegative(spec.Replicas, specPath.Child("replicas"))...)
+	errs = append(errs, check.NonNegative(spec.MinReadySeconds, specPath.Child("minReadySeconds"))...)
+	errs = append(errs, check.OptionalNonNegative(spec.RevisionHistoryLimit, specPath.Child("revisionHistoryLimit"))...)
+	if spec.Ordinals != nil {
+		errs = append(errs, check.NonNegative(spec.Ordinals.Start, specPath.Child("ordinals", "start"))...)
+	}
+	errs = append(errs, podspec.ValidateSelector(spec.Selector, &spec.Template, "statefulset", specPath)...)
+	// The template's spec is checked with the pods: their volumes are completed from the claims.
+	at := specPath.Child("template")
+	errs = append(errs, metavalidation.ValidateLabels(spec.Template.Labels, at.Child("labels"))...)
+	errs = append(errs, apivalidation.ValidateAnnotations(spec.Template.Annotations, at.Child("annotations"))...)
+	errs = append(errs, podspec.ValidateAnnotations(spec.Template.Annotations, &spec.Template.Spec, at.Child("annotations"))...)
+	return append(errs, podspec.ValidateLasting(&spec.Template, "StatefulSet", at)...)
+}
+
+func validateStatefulStrategy(s *appsv1.StatefulSetUpdateStrategy, path *field.Path) field.ErrorList {
+	rolling := path.Child("rollingUpdate")
+	switch s.Type {
+	case "":
+		return field.ErrorList{field.Required(path, "")}
+	case appsv1.OnDeleteStatefulSetStrategyType:
+		if s.RollingUpdate != nil {
+			return field.ErrorList{field.Invalid(rolling, s.RollingUpdate, fmt.Sprintf("only allowed for updateStrategy '%s'", appsv1.RollingUpdateStatefulSetStrategyType))}
+		}
+		return nil
+	case appsv1.RollingUpdateStatefulSetStrategyType:
+		if s.RollingUpdate == nil {
+			return nil
+		}
+		errs := check.OptionalNonNegative(s.RollingUpdate.Partition, rolling.Child("partition"))
+		if n := s.RollingUpdate.MaxUnavailable; n != nil {
+			at := rolling.Child("maxUnavailable")
+			errs = append(errs, check.NonNegativeIntOrPercent(*n, at)...)
+			if isZero(*n) {
+				errs = append(errs, field.Invalid(at, *n, "cannot be 0"))
+			}
+			errs = append(errs, check.AtMost100Percent(*n, at)...)
+		}
+		return errs
+	}
+	return field.ErrorList{field.Invalid(path, s, fmt.Sprintf("must be '%s' or '%s'", appsv1.RollingUpdateStatefulSetStrategyType, appsv1.OnDeleteStatefulSetStrategyType))}
+}
+
+func validateStatefulSetUpdate(spec, old *appsv1.StatefulSetSpec) field.ErrorList {
+	errs := validateStatefulSet(spec)
+	rest := spec.DeepCopy()
+	rest.Replicas, rest.Template, rest.UpdateStrategy, rest.Ordinals = old.Replicas, old.Template, old.UpdateStrategy, old.Ordinals
+	rest.MinReadySeconds, rest.RevisionHistoryLimit = old.MinReadySeconds, old.RevisionHistoryLimit
+	rest.PersistentVolumeClaimRetentionPolicy = old.PersistentVolumeClaimRetentionPolicy
+	if !apiequality.Semantic.DeepEqual(*rest, *old) {
+		errs = append(errs, field.Forbidden(specPath, "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"))
+	}
+	return errs
+}
+
+// validateCollisions checks the count of names that were taken already: it never goes back.
+func validateCollisions(now, was *int32) field.ErrorList {
+	errs := check.OptionalNonNegative(now, statusPath.Child("collisionCount"))
+	if was != nil && (now == nil || *now < *was) {
+		errs = append(errs, field.Invalid(statusPath.Child("collisionCount"), ptr.Deref(now, 0), "cannot be decremented"))
+	}
+	return errs
+}
