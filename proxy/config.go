@@ -48,27 +48,16 @@ type Config struct {
 // Check reports every problem of the configuration.
 func (c Config) Check() error {
 	var errs []error
-	for what, missing := range map[string]bool{
-		"stage": c.Stage == nil, "connection": c.Conn == nil, "region": c.Region == "",
+	for _, need := range []struct {
+		what    string
+		missing bool
+	}{
+		{"stage", c.Stage == nil}, {"connection", c.Conn == nil}, {"region", c.Region == ""},
+		{"node", c.Node == ""}, {"service network", len(c.ServiceCIDRs) == 0}, {"logger", c.Log == nil},
 	} {
-		if missing {
-			errs = append(errs, fmt.Errorf("%s is missing: %w", what, messages.ErrInvalid))
+		if need.missing {
+			errs = append(errs, fmt.Errorf("%s is missing: %w", need.what, messages.ErrInvalid))
 		}
-	}
-	return errors.Join(append(errs, c.checkTraces())...)
-}
-
-// checkTraces checks what is needed to find the traces of a proxy.
-func (c Config) checkTraces() error {
-	var errs []error
-	if c.Log == nil {
-		errs = append(errs, fmt.Errorf("logger is missing: %w", messages.ErrInvalid))
-	}
-	if c.Node == "" {
-		errs = append(errs, fmt.Errorf("node is missing: %w", messages.ErrInvalid))
-	}
-	if len(c.ServiceCIDRs) == 0 {
-		errs = append(errs, fmt.Errorf("service network is missing: %w", messages.ErrInvalid))
 	}
 	if len(c.Link) > 15 {
 		errs = append(errs, fmt.Errorf("interface name %q is longer than 15 bytes: %w", c.Link, messages.ErrInvalid))

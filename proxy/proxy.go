@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"google.golang.org/protobuf/proto"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/troupe-run/troupe/messages"
 	"github.com/troupe-run/troupe/proto/proxypb"
@@ -24,6 +26,7 @@ type Proxy struct {
 	dns         *dns.Server
 	feed, rules *actor.PID
 	applied     atomic.Uint64
+	services    services
 }
 
 // Start starts the proxy. It does not wait for the control plane: until that was heard, rules that
@@ -77,6 +80,7 @@ func (p *Proxy) perform(backend rules.Backend, table *dns.Table) (err error) {
 		Node:   p.cfg.Node,
 		Deliver: func(u feed.Update) {
 			table.Apply(u)
+			p.services.apply(u)
 			p.cfg.Stage.Send(p.rules, rules.Change{Update: u})
 		},
 		Log: p.cfg.Log,
@@ -102,6 +106,10 @@ func (p *Proxy) report(source string, revision uint64) {
 // first.
 func (p *Proxy) Applied() uint64 { return p.applied.Load() }
 
+// Services returns the services of a namespace that have a cluster IP, reduced to name, addresses
+// and ports: what the environment of pods is made of. The list is shared and must not be changed.
+func (p *Proxy) Services(namespace string) []*corev1.Service { return p.services.in(namespace) }
+
 // DNSAddresses returns where DNS answers.
 func (p *Proxy) DNSAddresses() []netip.Addr { return p.cfg.DNSAddresses }
 
@@ -119,18 +127,11 @@ func (p *Proxy) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Remove deletes every trace that a proxy of this configuration left: rules, interface, sysctl.
-// The proxy must have been closed; it need not have run in this process.
-func Remove(ctx context.Context, cfg Config) error {
-	if err := cfg.checkTraces(); err != nil {
-		return fmt.Errorf("remove proxy: %w", err)
-	}
-	cfg = cfg.complete()
-	backend, err := rules.NewIptables(cfg.iptables())
-	if err != nil {
-		return err
-	}
-	return errors.Join(backend.Remove(ctx), removeLink(cfg.Link))
+// Remove deletes every trace that a proxy left on this machine: rules, interface, sysctl. The proxy
+// must have been closed; it need not have run in this process. link is [Config.Link].
+func Remove(ctx context.Context, link string, log *slog.Logger) error {
+	link = Config{Link: link}.complete().Link
+	return errors.Join(rules.RemoveIptables(ctx, log), removeLink(link))
 }
 
 func (c Config) iptables() rules.IptablesConfig {

@@ -198,7 +198,7 @@ func TestProxyServesAServiceEndToEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := proxy.Remove(t.Context(), cfg); err != nil {
+		if err := proxy.Remove(t.Context(), "", log); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -109,6 +110,26 @@ func (b *Iptables) Verify(ctx context.Context) error {
 // Remove implements [Backend].
 func (b *Iptables) Remove(ctx context.Context) error {
 	return b.each(func(f *family) error { return f.remove(ctx) })
+}
+
+// RemoveIptables does what [Iptables.Remove] does for every IP family this machine has iptables
+// for, without knowing how they were used. A machine without iptables has nothing to remove.
+func RemoveIptables(ctx context.Context, log *slog.Logger) error {
+	var errs []error
+	for _, ipv6 := range []bool{false, true} {
+		if _, err := os.Stat("/proc/net/if_inet6"); ipv6 && err != nil {
+			continue // the kernel has IPv6 switched off
+		}
+		f, err := newFamily(settings{ipv6: ipv6}, log)
+		if errors.Is(err, exec.ErrNotFound) {
+			continue
+		}
+		if err == nil {
+			err = f.remove(ctx)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (b *Iptables) each(fn func(*family) error) error {
