@@ -159,7 +159,9 @@ func newMachine(t testing.TB) *machineUnderTest {
 	}
 	m.cfg = pod.Config{
 		Node: "n1", Runtime: m.rt, Control: m, Prober: probe.New(m.rt), Images: images{puller, m.Record}, Volumes: newVolumes(manager),
-		Facts:   func() pod.Facts { return pod.Facts{HostIPs: []string{"192.0.2.1"}, Cluster: link.Cluster{DNS: "10.96.0.10", Domain: "cluster.local"}} },
+		Facts: func() pod.Facts {
+			return pod.Facts{HostIPs: []string{"192.0.2.1"}, Cluster: link.Cluster{DNS: "10.96.0.10", Domain: "cluster.local"}}
+		},
 		Cgroups: newCgroups(), LogRoot: filepath.Join(data, "logs"), MinOOMScore: lowestOOMScore(), Parallel: parallelStarts, Log: log,
 	}
 	m.start()

@@ -254,13 +254,14 @@ func (fx *effects) sweep(ctx context.Context, in input) error {
 func (fx *effects) list(ctx context.Context, uid types.UID) (observed, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
 	defer cancel()
-	return inventory(ctx, fx.cfg.Runtime, map[string]string{labelPodUID: string(uid)}, fx.cfg.Clock.Now(), nil)
+	return inventory(ctx, fx.cfg, map[string]string{labelPodUID: string(uid)}, fx.cfg.Clock.Now(), nil)
 }
 
-// inventory reads the sandboxes and containers with the labels given. Of containers in known, with
-// the state the list shows, no status is asked for.
-func inventory(ctx context.Context, rt runtime.Runtime, labels map[string]string, since time.Time, known func(id string, st cri.ContainerState) bool) (observed, error) {
-	out := observed{all: true, since: since}
+// inventory reads this node's sandboxes and containers with the labels given; others may share the
+// runtime. Of containers in known, with the state the list shows, no status is asked for.
+func inventory(ctx context.Context, cfg *Config, labels map[string]string, since time.Time, known func(id string, st cri.ContainerState) bool) (observed, error) {
+	out, rt := observed{all: true, since: since}, cfg.Runtime
+	ours := make(map[string]bool)
 	boxes, err := rt.ListPodSandbox(ctx, &cri.PodSandboxFilter{LabelSelector: labels})
 	if err != nil {
 		return out, err
@@ -270,6 +271,10 @@ func inventory(ctx context.Context, rt runtime.Runtime, labels map[string]string
 		return out, err
 	}
 	for _, b := range boxes {
+		if b.GetAnnotations()[noteNode] != cfg.Node {
+			continue
+		}
+		ours[b.GetId()] = true
 		x := sandboxOf(b.GetId(), b.GetMetadata(), b.GetState(), b.GetCreatedAt())
 		x.uid = types.UID(b.GetMetadata().GetUid())
 		if known == nil {
@@ -284,6 +289,9 @@ func inventory(ctx context.Context, rt runtime.Runtime, labels map[string]string
 		out.sandboxes = append(out.sandboxes, x)
 	}
 	for _, c := range list {
+		if !ours[c.GetPodSandboxId()] {
+			continue
+		}
 		uid := types.UID(c.GetLabels()[labelPodUID])
 		if known != nil && known(c.GetId(), c.GetState()) {
 			out.containers = append(out.containers, container{id: c.GetId(), uid: uid, name: c.GetMetadata().GetName(), unchanged: true})

@@ -121,7 +121,7 @@ func (v *supervisor) load(c actor.Context) {
 	v.listing = true
 	since := v.cfg.Clock.Now()
 	stage.Go(c, nil, callLimit, func(ctx context.Context) (observed, error) {
-		return inventory(ctx, v.cfg.Runtime, nil, since, nil)
+		return inventory(ctx, v.cfg, nil, since, nil)
 	}, func(all observed, err error) {
 		v.listing = false
 		v.health(err)
@@ -153,7 +153,7 @@ func (v *supervisor) health(err error) {
 	}
 }
 
-// byPod sorts a list by pods; records without our labels belong to somebody else.
+// byPod sorts a list by pods.
 func byPod(all observed) map[types.UID]observed {
 	out := make(map[types.UID]observed)
 	for _, b := range all.sandboxes {
@@ -364,7 +364,7 @@ func (v *supervisor) compare(c actor.Context) {
 	}
 	since := v.cfg.Clock.Now()
 	stage.Go(c, nil, callLimit, func(ctx context.Context) (observed, error) {
-		return inventory(ctx, v.cfg.Runtime, nil, since, func(id string, st cri.ContainerState) bool {
+		return inventory(ctx, v.cfg, nil, since, func(id string, st cri.ContainerState) bool {
 			was, ok := seen[id]
 			return ok && was == st
 		})

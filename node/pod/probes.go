@@ -160,18 +160,17 @@ func (p *probeActor) Receive(c actor.Context) {
 
 func (p *probeActor) run(c actor.Context) {
 	begin := p.cfg.Clock.Now()
-	type result struct {
-		ok  bool
-		out string
-	}
-	stage.Go(c, nil, p.target.Timeout+5*time.Second, func(ctx context.Context) (result, error) {
-		ok, out := p.cfg.Prober.Probe(ctx, p.target)
-		return result{ok, out}, nil
-	}, func(r result, err error) {
-		if err != nil {
-			r = result{false, err.Error()}
+	var output string // written before done runs, read after
+	stage.Go(c, nil, p.target.Timeout+5*time.Second, func(ctx context.Context) (r probe.Result, err error) {
+		r, output = p.cfg.Prober.Probe(ctx, p.target)
+		return r, nil
+	}, func(r probe.Result, err error) {
+		switch {
+		case err != nil || r == probe.Unknown: // of the prober, not of the container
+			p.cfg.record(p.target.Pod, corev1.EventTypeWarning, eventUnhealthy, "%s probe errored and resulted in unknown state: %s", p.target.Kind, output)
+		default:
+			p.count(c, r == probe.Success, output)
 		}
-		p.count(c, r.ok, r.out)
 		if !p.finished {
 			period := max(time.Duration(p.spec.PeriodSeconds)*time.Second, time.Second)
 			stage.After(c, max(period-p.cfg.Clock.Now().Sub(begin), 0), probeDue{})

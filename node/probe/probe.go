@@ -43,9 +43,20 @@ type Target struct {
 	Host string
 }
 
-// Runner runs probes. ok is the verdict; output explains a failure to the user.
+// Result of one run of a probe.
+type Result int
+
+// The results. Unknown says that the probe itself could not be run, which tells nothing of the
+// container.
+const (
+	Unknown Result = iota
+	Failure
+	Success
+)
+
+// Runner runs probes. output explains to the user what is not Success.
 type Runner interface {
-	Probe(ctx context.Context, t Target) (ok bool, output string)
+	Probe(ctx context.Context, t Target) (r Result, output string)
 }
 
 // Exec runs a command in a container, as runtime.Streams does.
@@ -85,7 +96,7 @@ func New(exec Exec) *Prober {
 }
 
 // Probe runs the target's handler once.
-func (p *Prober) Probe(ctx context.Context, t Target) (ok bool, output string) {
+func (p *Prober) Probe(ctx context.Context, t Target) (r Result, output string) {
 	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
 	switch h := t.Handler; {
@@ -98,10 +109,10 @@ func (p *Prober) Probe(ctx context.Context, t Target) (ok bool, output string) {
 	case h.GRPC != nil:
 		return p.grpc(ctx, t)
 	}
-	return true, ""
+	return Success, ""
 }
 
-func (p *Prober) command(ctx context.Context, t Target) (bool, string) {
+func (p *Prober) command(ctx context.Context, t Target) (Result, string) {
 	stdout, stderr, code, err := p.exec.ExecSync(ctx, t.ID, t.Handler.Exec.Command, t.Timeout)
 	out := string(stdout) + string(stderr)
 	if len(out) > maxOutput {
@@ -109,34 +120,36 @@ func (p *Prober) command(ctx context.Context, t Target) (bool, string) {
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return false, fmt.Sprintf("command timed out: %q timed out after %s", t.Handler.Exec.Command, t.Timeout)
+		return Failure, fmt.Sprintf("command timed out: %q timed out after %s", t.Handler.Exec.Command, t.Timeout)
 	case err != nil:
-		return false, err.Error()
+		return Unknown, err.Error()
+	case code != 0:
+		return Failure, out
 	}
-	return code == 0, out
+	return Success, out
 }
 
-func (p *Prober) tcp(ctx context.Context, t Target) (bool, string) {
+func (p *Prober) tcp(ctx context.Context, t Target) (Result, string) {
 	host := t.Host
 	if t.Handler.TCPSocket.Host != "" {
 		host = t.Handler.TCPSocket.Host
 	}
 	port, err := Port(t.Container, t.Handler.TCPSocket.Port)
 	if err != nil {
-		return false, err.Error()
+		return Failure, err.Error()
 	}
 	conn, err := p.dial.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
-		return false, err.Error()
+		return Failure, err.Error()
 	}
 	_ = conn.Close()
-	return true, ""
+	return Success, ""
 }
 
-func (p *Prober) http(ctx context.Context, t Target) (bool, string) {
+func (p *Prober) http(ctx context.Context, t Target) (Result, string) {
 	req, err := Request(ctx, t.Handler.HTTPGet, t.Container, t.Host)
 	if err != nil {
-		return false, err.Error()
+		return Failure, err.Error()
 	}
 	if req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", "kube-probe/1.36")
@@ -146,17 +159,17 @@ func (p *Prober) http(ctx context.Context, t Target) (bool, string) {
 	}
 	res, err := p.client.Do(req)
 	if err != nil {
-		return false, err.Error()
+		return Failure, err.Error()
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxOutput))
 	if err != nil {
-		return false, err.Error()
+		return Failure, err.Error()
 	}
 	if res.StatusCode >= 200 && res.StatusCode < 400 {
-		return true, string(body)
+		return Success, string(body)
 	}
-	return false, fmt.Sprintf("HTTP probe failed with statuscode: %d", res.StatusCode)
+	return Failure, fmt.Sprintf("HTTP probe failed with statuscode: %d", res.StatusCode)
 }
 
 // Request builds the request of an HTTP handler of a container whose pod has the address host.
@@ -210,7 +223,7 @@ func Port(c *corev1.Container, p intstr.IntOrString) (int, error) {
 	return n, nil
 }
 
-func (p *Prober) grpc(ctx context.Context, t Target) (bool, string) {
+func (p *Prober) grpc(ctx context.Context, t Target) (Result, string) {
 	h := t.Handler.GRPC
 	service := ""
 	if h.Service != nil {
@@ -221,19 +234,19 @@ func (p *Prober) grpc(ctx context.Context, t Target) (bool, string) {
 		grpc.WithUserAgent("kube-probe/1.36"), grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, a string) (net.Conn, error) { return p.dial.DialContext(ctx, "tcp", a) }))
 	if err != nil {
-		return false, err.Error()
+		return Failure, err.Error()
 	}
 	defer conn.Close()
 	res, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return false, fmt.Sprintf("timeout: failed to connect service %q within %s: %v", addr, t.Timeout, ctx.Err())
+		return Failure, fmt.Sprintf("timeout: failed to connect service %q within %s: %v", addr, t.Timeout, ctx.Err())
 	case err != nil:
-		return false, fmt.Sprintf("error: health rpc probe failed: %v", err)
+		return Failure, fmt.Sprintf("error: health rpc probe failed: %v", err)
 	case res.GetStatus() != healthpb.HealthCheckResponse_SERVING:
-		return false, fmt.Sprintf("service unhealthy (responded with %q)", res.GetStatus().String())
+		return Failure, fmt.Sprintf("service unhealthy (responded with %q)", res.GetStatus().String())
 	}
-	return true, ""
+	return Success, ""
 }
 
 var _ Runner = (*Prober)(nil)

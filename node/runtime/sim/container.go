@@ -180,10 +180,14 @@ func (r *Runtime) ContainerStatus(_ context.Context, id string) (*cri.ContainerS
 }
 
 func (c *container) status() *cri.ContainerStatus {
+	name := c.config.GetImage().GetUserSpecifiedImage()
+	if name == "" {
+		name = c.config.GetImage().GetImage()
+	}
 	return &cri.ContainerStatus{
 		Id: c.id, Metadata: c.config.GetMetadata(), State: c.state, CreatedAt: c.created, StartedAt: c.started,
 		FinishedAt: c.finished, ExitCode: c.code, Reason: c.reason, Message: c.message,
-		Image: c.config.GetImage(), ImageRef: imageRef(c.config.GetImage().GetImage()), ImageId: imageRef(c.config.GetImage().GetImage()),
+		Image: &cri.ImageSpec{Image: name}, ImageRef: c.config.GetImage().GetImage(), ImageId: c.config.GetImage().GetImage(),
 		Labels: c.config.GetLabels(), Annotations: c.config.GetAnnotations(), LogPath: c.logPath(),
 	}
 }
@@ -209,7 +213,7 @@ func (r *Runtime) ListContainers(_ context.Context, f *cri.ContainerFilter) ([]*
 		}
 		out = append(out, &cri.Container{
 			Id: c.id, PodSandboxId: c.sandbox.id, Metadata: c.config.GetMetadata(), Image: c.config.GetImage(),
-			ImageRef: imageRef(c.config.GetImage().GetImage()), State: c.state, CreatedAt: c.created,
+			ImageRef: c.config.GetImage().GetImage(), State: c.state, CreatedAt: c.created,
 			Labels: c.config.GetLabels(), Annotations: c.config.GetAnnotations(),
 		})
 	}

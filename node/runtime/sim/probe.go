@@ -9,20 +9,16 @@ import (
 )
 
 // Probe answers a container's probe as its pod's annotations tell, without any network.
-func (r *Runtime) Probe(_ context.Context, t probe.Target) (ok bool, output string) {
+func (r *Runtime) Probe(_ context.Context, t probe.Target) (probe.Result, string) {
 	v := knob(t.Pod.Annotations, "probe-"+strings.ToLower(string(t.Kind)), t.Container.Name)
+	how, after, _ := strings.Cut(v, "=")
+	d, err := time.ParseDuration(after)
 	age := r.cfg.Clock.Now().Sub(t.Started)
 	switch {
-	case v == "fail":
-		return false, "simulated failure"
-	case strings.HasPrefix(v, "after="):
-		d, err := time.ParseDuration(strings.TrimPrefix(v, "after="))
-		return err == nil && age >= d, "simulated failure: " + v
-	case strings.HasPrefix(v, "until="):
-		d, err := time.ParseDuration(strings.TrimPrefix(v, "until="))
-		return err != nil || age < d, "simulated failure: " + v
+	case how == "fail", how == "after" && (err != nil || age < d), how == "until" && err == nil && age >= d:
+		return probe.Failure, "simulated failure: " + v
 	}
-	return true, ""
+	return probe.Success, ""
 }
 
 var _ probe.Runner = (*Runtime)(nil)
