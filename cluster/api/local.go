@@ -16,6 +16,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"github.com/troupe-run/troupe/actors/objects"
+	apiadmission "github.com/troupe-run/troupe/cluster/api/admission"
 	"github.com/troupe-run/troupe/messages"
 )
 
@@ -58,11 +59,16 @@ func (l *local) attributes(r *resource, obj, old runtime.Object, namespace, name
 }
 
 func (l *local) admit(ctx context.Context, a admission.Attributes) error {
-	m, ok := l.s.admission.(admission.MutationInterface)
-	if !ok || !m.Handles(a.GetOperation()) {
+	if !l.s.admission.Handles(a.GetOperation()) {
 		return nil
 	}
-	return m.Admit(ctx, a, l.s.interfaces)
+	return l.s.admission.Admit(ctx, a, l.s.interfaces)
+}
+
+// validates says whether validating plugins look at the resource; without them the registry is
+// given no validation to call, and makes no copies for it.
+func validates(r *resource) bool {
+	return apiadmission.Validates(schema.GroupResource{Group: r.kind.GVK.Group, Resource: r.kind.Resource})
 }
 
 // Create stores a copy of obj.
@@ -79,7 +85,11 @@ func (l *local) Create(ctx context.Context, obj objects.Object) (objects.Object,
 	if err := l.admit(ctx, a); err != nil {
 		return nil, err
 	}
-	return asObject(r.store.Create(ctx, in, rest.AdmissionToValidateObjectFunc(l.s.admission, a, l.s.interfaces), opts))
+	var validate rest.ValidateObjectFunc
+	if validates(r) {
+		validate = rest.AdmissionToValidateObjectFunc(l.s.admission, a, l.s.interfaces)
+	}
+	return asObject(r.store.Create(ctx, in, validate, opts))
 }
 
 // Update replaces an object.
@@ -124,8 +134,11 @@ func (l *local) update(ctx context.Context, r *resource, namespace, name, sub st
 		l.s.codecs.scheme.Default(obj)
 		return obj, l.admit(ctx, l.attributes(r, obj, old, namespace, name, sub, admission.Update, opts))
 	}}
-	validate := rest.AdmissionToValidateObjectUpdateFunc(l.s.admission,
-		l.attributes(r, nil, nil, namespace, name, sub, admission.Update, opts), l.s.interfaces)
+	var validate rest.ValidateObjectUpdateFunc
+	if validates(r) {
+		validate = rest.AdmissionToValidateObjectUpdateFunc(l.s.admission,
+			l.attributes(r, nil, nil, namespace, name, sub, admission.Update, opts), l.s.interfaces)
+	}
 	var w rest.Updater = r.store
 	if sub != "" {
 		s, ok := r.subs[sub]

@@ -59,7 +59,7 @@ type Server struct {
 	rbac          *auth.RBAC
 	authenticator authenticator.Request
 	authorizer    authorizer.Authorizer
-	admission     admission.Interface
+	admission     *apiadmission.Plugins
 	interfaces    admission.ObjectInterfaces
 	alloc         *alloc.Allocator
 	resources     map[messages.Resource]*resource

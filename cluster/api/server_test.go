@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -27,6 +28,7 @@ type cluster struct {
 	kubeconfig string
 	client     *kubernetes.Clientset
 	stop       func()
+	cfg        api.Config
 }
 
 func start(t testing.TB, change ...func(*api.Config)) *cluster {
@@ -58,6 +60,10 @@ func start(t testing.TB, change ...func(*api.Config)) *cluster {
 		t.Fatal(err)
 	}
 	cfg := api.Config{Store: store, Events: eventStore, Kinds: kinds.All(), Authority: authority, Listener: ln, Log: log}
+	cfg.Advertise = netip.MustParseAddrPort("192.0.2.1:6443") // not where it listens, which pods could not reach
+	cfg.Dial = func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", ln.Addr().String())
+	}
 	for _, fn := range change {
 		fn(&cfg)
 	}
@@ -80,7 +86,7 @@ func start(t testing.TB, change ...func(*api.Config)) *cluster {
 	case err := <-done:
 		t.Fatalf("server ended early: %v", err)
 	}
-	c := &cluster{Server: srv, stop: end, auth: authority, store: store, url: "https://" + ln.Addr().String(),
+	c := &cluster{Server: srv, stop: end, cfg: cfg, auth: authority, store: store, url: "https://" + ln.Addr().String(),
 		kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
 	if err := authority.WriteKubeconfig(c.kubeconfig, c.url); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,9 @@
 package admission
 
 import (
+	"context"
+
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/utils/clock"
@@ -19,9 +22,12 @@ type Config struct {
 	Clock clock.WithTicker
 }
 
+// Plugins is the chain of all plugins.
+type Plugins struct{ admission.MutationInterface }
+
 // Chain returns all plugins, in the order in which Kubernetes runs them.
-func Chain(cfg Config) admission.Interface {
-	return admission.NewChainHandler(
+func Chain(cfg Config) *Plugins {
+	return &Plugins{admission.NewChainHandler(
 		newLifecycle(cfg.Reader),
 		newNodeRestriction(cfg.Reader),
 		newTaintNodes(),
@@ -29,8 +35,24 @@ func Chain(cfg Config) admission.Interface {
 		newPriority(cfg.Reader),
 		newTolerations(),
 		newEscalation(cfg.Escalation),
-	)
+	)}
 }
+
+// Validate runs the plugins that look at the finished object.
+func (p *Plugins) Validate(ctx context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
+	if !Validates(a.GetResource().GroupResource()) {
+		return nil
+	}
+	v, ok := p.MutationInterface.(admission.ValidationInterface)
+	if !ok {
+		return nil
+	}
+	return v.Validate(ctx, a, o)
+}
+
+// Validates says whether any plugin looks at finished objects of the resource. The registry copies
+// objects for validating plugins, which the hot path can do without.
+func Validates(res schema.GroupResource) bool { return res.Group == rbacv1.GroupName }
 
 var (
 	podsResource     = schema.GroupResource{Resource: "pods"}
@@ -43,3 +65,5 @@ var (
 func is(a admission.Attributes, res schema.GroupResource, sub string) bool {
 	return a.GetSubresource() == sub && a.GetResource().GroupResource() == res
 }
+
+var _ admission.ValidationInterface = (*Plugins)(nil)
