@@ -21,7 +21,9 @@ func specs(caPEM []byte) []func(controller.Deps) controller.Spec {
 		endpoints.Spec,
 		endpoints.V1Spec,
 		namespace.Spec,
-		func(d controller.Deps) controller.Spec { return serviceaccount.Spec(d, serviceaccount.Config{CA: caPEM}) },
+		func(d controller.Deps) controller.Spec {
+			return serviceaccount.Spec(d, serviceaccount.Config{CA: caPEM})
+		},
 		gc.Spec,
 		gc.PodSpec,
 		nodelifecycle.Spec,

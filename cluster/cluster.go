@@ -74,7 +74,9 @@ func (c *Cluster) Close(ctx context.Context) error {
 	c.stopAPI()
 	c.serving.Wait()
 	if c.api == nil { // the server closes it otherwise
-		errs = append(errs, c.cfg.Listener.Close())
+		for _, l := range append(c.cfg.Also, c.cfg.Listener) {
+			errs = append(errs, l.Close())
+		}
 	}
 	for _, s := range []*state.Store{c.state, c.events} {
 		if s != nil {
@@ -148,7 +150,7 @@ func ObserverTLS(dataDir, user string) (*tls.Config, error) {
 func (c *Cluster) startAPI(ctx context.Context) (err error) {
 	c.api, err = api.New(api.Config{
 		Store: c.state, Events: c.events, Kinds: kinds.All(),
-		Authority: c.authority, Listener: c.cfg.Listener, Insecure: c.cfg.Insecure, Dial: c.cfg.Dial,
+		Authority: c.authority, Listener: c.cfg.Listener, Also: c.cfg.Also, Insecure: c.cfg.Insecure, Dial: c.cfg.Dial, Advertise: c.cfg.Advertise,
 		NodeDial: c.dialNode, ServiceCIDR: c.cfg.ServiceCIDR, ClusterDomain: c.cfg.Domain, Version: c.cfg.Version,
 		Checks: map[string]func() error{"nats": c.bus.Healthy, "state": c.state.Healthy},
 		Clock:  c.cfg.Clock, Log: c.cfg.Log,
@@ -212,8 +214,8 @@ func (c *Cluster) deps(user, component string) controller.Deps {
 
 func (c *Cluster) nodesConfig() nodes.Config {
 	return nodes.Config{
-		Reader: c.state, Feed: c.state, Writer: c.api.Local("system:node-controller"), Recorder: c.api.Recorder("kubelet"), Tokens: noTokens{},
-		Conn: c.bus.Conn(), Region: c.cfg.Region, Epoch: c.state.Floor(), Cluster: c.facts(), Clock: c.cfg.Clock, Log: c.cfg.Log,
+		Reader: c.state, Feed: c.state, Writer: c.api.Local("system:node-controller"), Recorder: c.api.Recorder("kubelet"), Tokens: c.api,
+		Conn: c.bus.Conn(), Region: c.cfg.Region, Epoch: c.state.Epoch(), Cluster: c.facts(), Clock: c.cfg.Clock, Log: c.cfg.Log,
 	}
 }
 

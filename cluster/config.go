@@ -24,6 +24,10 @@ type Config struct {
 	Region string
 	// Listener accepts connections to the Kubernetes API; the cluster closes it. Required.
 	Listener net.Listener
+	// Also are further listeners of the API, such as one on an address that pods can reach, and
+	// Advertise is where the Service "kubernetes" sends them. The zero value means Listener's address.
+	Also      []net.Listener
+	Advertise netip.AddrPort
 	// Insecure serves the API as plain HTTP, for a Listener that only this process can reach.
 	Insecure bool
 	// Dial reaches Listener from within the process. Nil dials its address.

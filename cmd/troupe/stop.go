@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/troupe-run/troupe/node"
+	"github.com/troupe-run/troupe/proxy"
 )
 
 // stopWait bounds the clean stop of a running troupe.
@@ -71,6 +72,9 @@ func runDown(ctx context.Context, dir string, out io.Writer) error {
 	if r.Runtime == runtimeContainerd {
 		if err := node.Down(ctx, downConfig(dir, r)); err != nil {
 			return fmt.Errorf("take down the node: %w", err)
+		}
+		if err := proxy.Remove(ctx, "", slog.New(slog.DiscardHandler)); err != nil {
+			return fmt.Errorf("take back the rules: %w", err)
 		}
 		fmt.Fprintln(out, "containers, interfaces, mounts and rules removed")
 	}

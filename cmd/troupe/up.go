@@ -165,10 +165,16 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 
 	p := &progress{out: out, last: start}
 	fmt.Fprintf(out, "troupe %s, Kubernetes API %s, on %s\n", version, kubernetesVersion, cfg.dataDir)
-	c, err := cluster.Start(ctx, cluster.Config{
+	control := cluster.Config{
 		DataDir: cfg.dataDir, Region: bus.DefaultRegion, Listener: listener, NATSAddr: cfg.natsAddr,
 		PodCIDR: pods, ServiceCIDR: services, Version: "troupe." + version, Step: p.step, Log: log,
-	})
+	}
+	if cfg.runtime == runtimeContainerd {
+		if err := reachableByPods(ctx, &control); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+	}
+	c, err := cluster.Start(ctx, control)
 	if err != nil {
 		return fmt.Errorf("start the control plane: %w", err)
 	}
@@ -217,23 +223,6 @@ func startSimulated(ctx context.Context, cfg upConfig, c *cluster.Cluster, p *pr
 	return func(ctx context.Context) error {
 		defer nc.Close()
 		return sims.Close(ctx)
-	}, nil
-}
-
-func startReal(ctx context.Context, cfg node.Config, c *cluster.Cluster, p *progress) (func(context.Context) error, error) {
-	nc, err := c.NodeConn(cfg.Name)
-	if err != nil {
-		return nothing, err
-	}
-	cfg.Region, cfg.Conn, cfg.Stage, cfg.Step = c.Region(), nc, c.Stage(), p.step
-	agent, err := node.Start(ctx, cfg)
-	if err != nil {
-		nc.Close()
-		return nothing, fmt.Errorf("start the node: %w", err)
-	}
-	return func(ctx context.Context) error {
-		defer nc.Close()
-		return agent.Close(ctx)
 	}, nil
 }
 
