@@ -12,6 +12,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/nats-io/nats.go"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/troupe-run/troupe/actors/controller"
@@ -262,3 +263,44 @@ func (c *Cluster) NodeConn(node string) (*nats.Conn, error) { return c.bus.NodeC
 
 // Conn opens a connection with all rights, for many simulated nodes at once.
 func (c *Cluster) Conn(name string) (*nats.Conn, error) { return c.bus.Connect(name) }
+
+// WaitNode waits until a node is Ready or ctx ends; the error then says why it is not.
+func (c *Cluster) WaitNode(ctx context.Context, name string) error {
+	why := "it has not registered"
+	changed := make(chan string, 1)
+	defer c.state.Follow([]messages.Resource{messages.Nodes}, func(ch objects.Change) {
+		node, ok := ch.New.(*corev1.Node)
+		if !ok || node.Name != name {
+			return
+		}
+		select { // keep the newest only
+		case <-changed:
+		default:
+		}
+		changed <- notReady(node)
+	})()
+	for {
+		select {
+		case why = <-changed:
+			if why == "" {
+				return nil
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("node %s is not ready: %s", name, why)
+		}
+	}
+}
+
+// notReady says why a node is not Ready, "" when it is.
+func notReady(node *corev1.Node) string {
+	for _, cond := range node.Status.Conditions {
+		if cond.Type != corev1.NodeReady {
+			continue
+		}
+		if cond.Status == corev1.ConditionTrue {
+			return ""
+		}
+		return cond.Message
+	}
+	return "it has not said how it is"
+}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -28,11 +29,23 @@ func startReal(ctx context.Context, cfg node.Config, c *cluster.Cluster, p *prog
 		nc.Close()
 		return nothing, fmt.Errorf("start the node: %w", err)
 	}
+	patience, cancel := context.WithTimeout(ctx, nodeReadyWait)
+	defer cancel()
+	if err := c.WaitNode(patience, cfg.Name); err != nil {
+		fmt.Fprintf(p.out, "  %v; going on, see kubectl describe node %s\n", err, cfg.Name)
+	} else {
+		p.step("node "+cfg.Name, "Ready")
+	}
 	return func(ctx context.Context) error {
 		defer nc.Close()
 		return agent.Close(ctx)
 	}, nil
 }
+
+// nodeReadyWait is how long "ready" is held back for the node; a node in trouble shows in kubectl
+// and heals on its own.
+const nodeReadyWait = 15 * time.Second
+
 
 // withProxy lets the node serve services and names.
 func withProxy(cfg *node.Config) {

@@ -102,7 +102,7 @@ func (a *app) ready(w http.ResponseWriter, _ *http.Request) {
 
 // files lists the files mounted at dir, read anew so that changed settings show at once.
 func files(dir string, secret bool) []string {
-	paths, err := filepath.Glob(filepath.Join(dir, "[!.]*"))
+	paths, err := filepath.Glob(filepath.Join(dir, "[^.]*"))
 	if err != nil {
 		return []string{err.Error()}
 	}
