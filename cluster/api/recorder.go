@@ -33,7 +33,7 @@ const (
 type recorder struct {
 	s       *Server
 	writer  objects.Writer
-	lanes   [recorderLanes]chan occurrence
+	lanes   [recorderLanes]chan *occurrence
 	seed    maphash.Seed
 	dropped atomic.Int64
 }
@@ -56,7 +56,7 @@ type same struct {
 func newRecorder(s *Server) *recorder {
 	r := &recorder{s: s, writer: s.Local(user.APIServerUser), seed: maphash.MakeSeed()}
 	for i := range r.lanes {
-		r.lanes[i] = make(chan occurrence, recorderQueue)
+		r.lanes[i] = make(chan *occurrence, recorderQueue)
 	}
 	return r
 }
@@ -75,7 +75,7 @@ type componentRecorder struct {
 // Event records that reason happened to obj.
 func (c componentRecorder) Event(obj objects.Object, eventType, reason, message string) {
 	about := c.s.reference(obj)
-	o := occurrence{c.component, about, eventType, reason, message, metav1.NewTime(c.s.cfg.Clock.Now())}
+	o := &occurrence{c.component, about, eventType, reason, message, metav1.NewTime(c.s.cfg.Clock.Now())}
 	var h maphash.Hash
 	h.SetSeed(c.seed)
 	_, _ = h.WriteString(string(about.UID))
@@ -103,8 +103,8 @@ func (s *Server) reference(obj objects.Object) corev1.ObjectReference {
 	}
 }
 
-// run writes one lane until ctx ends, what is queued then included.
-func (r *recorder) run(ctx context.Context, lane <-chan occurrence) {
+// run writes one lane until ctx ends; what is queued then is lost, as events may be.
+func (r *recorder) run(ctx context.Context, lane <-chan *occurrence) {
 	l := &laneState{seen: lru.New(recorderMemory), noise: lru.New(recorderMemory)}
 	for {
 		select {
@@ -128,7 +128,7 @@ type allowance struct {
 	at   metav1.Time
 }
 
-func (r *recorder) write(ctx context.Context, l *laneState, o occurrence) {
+func (r *recorder) write(ctx context.Context, l *laneState, o *occurrence) {
 	id := same{o.component, string(o.about.UID), o.about.Kind, o.about.Namespace, o.about.Name, o.eventType, o.reason, o.message}
 	if !l.allow(o) {
 		return
@@ -158,7 +158,7 @@ func (r *recorder) write(ctx context.Context, l *laneState, o occurrence) {
 	l.seen.Add(id, messages.KeyOf(messages.Events, e.Namespace, e.Name))
 }
 
-func (l *laneState) allow(o occurrence) bool {
+func (l *laneState) allow(o *occurrence) bool {
 	key := [2]string{string(o.about.UID) + o.about.Name, o.component}
 	a := &allowance{left: recorderBurst, at: o.at}
 	if v, ok := l.noise.Get(key); ok {
@@ -176,7 +176,7 @@ func (l *laneState) allow(o occurrence) bool {
 	return true
 }
 
-func newEvent(o occurrence) *corev1.Event {
+func newEvent(o *occurrence) *corev1.Event {
 	namespace := o.about.Namespace
 	if namespace == "" {
 		namespace = metav1.NamespaceDefault
