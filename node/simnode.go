@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +47,9 @@ type SimConfig struct {
 	CPU, Memory, MaxPods int64
 	// Labels of all nodes, beside the ones every node has.
 	Labels map[string]string
+	// Machines are runtimes by node name that run already, from [Sim.Machines] of an earlier life:
+	// their containers are adopted.
+	Machines map[string]*sim.Runtime
 	// StartDelay and PullDelay are how long containers take to start and images to pull, unless
 	// pods are annotated otherwise.
 	StartDelay, PullDelay time.Duration
@@ -90,17 +96,22 @@ func (c *SimConfig) complete() {
 	}
 }
 
-// Sim is a set of simulated nodes in this process.
+// Sim is a set of simulated nodes in this process. It is safe for concurrent use.
 type Sim struct {
+	cfg  SimConfig
+	hub  *link.Hub
+	stop func(context.Context) error
+
+	mu    sync.Mutex
 	nodes map[string]*SimNode
-	hub   *link.Hub
-	stop  func(context.Context) error
 }
 
 // SimNode is one simulated node.
 type SimNode struct {
 	*Agent
-	rt atomic.Pointer[sim.Runtime]
+	number int
+	labels map[string]string
+	rt     atomic.Pointer[sim.Runtime]
 }
 
 // Runtime returns the node's simulated runtime, nil before the node is registered. Tests make it
@@ -108,7 +119,24 @@ type SimNode struct {
 func (n *SimNode) Runtime() *sim.Runtime { return n.rt.Load() }
 
 // Node returns a node by its name, nil when there is none.
-func (s *Sim) Node(name string) *SimNode { return s.nodes[name] }
+func (s *Sim) Node(name string) *SimNode {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nodes[name]
+}
+
+// Machines returns the runtimes of all nodes by name. They outlive their agents.
+func (s *Sim) Machines() map[string]*sim.Runtime {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[string]*sim.Runtime, len(s.nodes))
+	for name, n := range s.nodes {
+		if rt := n.rt.Load(); rt != nil {
+			out[name] = rt
+		}
+	}
+	return out
+}
 
 // StartSim starts simulated nodes: the same agents and pod actors as real ones, on a runtime that
 // runs nothing. They share one connection and one listener.
@@ -117,7 +145,7 @@ func StartSim(ctx context.Context, cfg SimConfig) (_ *Sim, err error) {
 		return nil, err
 	}
 	cfg.complete()
-	s := &Sim{nodes: make(map[string]*SimNode, cfg.Nodes)}
+	s := &Sim{cfg: cfg, nodes: make(map[string]*SimNode, cfg.Nodes)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close(context.WithoutCancel(ctx)))
@@ -127,7 +155,7 @@ func StartSim(ctx context.Context, cfg SimConfig) (_ *Sim, err error) {
 		return nil, err
 	}
 	for i := range cfg.Nodes {
-		if err := s.start(&cfg, fmt.Sprintf("%s%d", cfg.Prefix, i)); err != nil {
+		if err := s.Add(fmt.Sprintf("%s%d", cfg.Prefix, i), nil); err != nil {
 			return nil, err
 		}
 	}
@@ -140,7 +168,7 @@ func StartSim(ctx context.Context, cfg SimConfig) (_ *Sim, err error) {
 }
 
 func (s *Sim) containers(node string) (server.Containers, bool) {
-	n := s.nodes[node]
+	n := s.Node(node)
 	if n == nil {
 		return nil, false
 	}
@@ -154,6 +182,8 @@ func (s *Sim) Close(ctx context.Context) error {
 	if s.stop != nil {
 		errs = append(errs, s.stop(ctx))
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, n := range s.nodes {
 		errs = append(errs, n.Close(ctx))
 	}
@@ -163,40 +193,70 @@ func (s *Sim) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// start starts one node.
-func (s *Sim) start(cfg *SimConfig, name string) error {
-	a := &Agent{name: name, stage: cfg.Stage, facts: &atomic.Pointer[pod.Facts]{}, pods: &atomic.Pointer[pod.Pods]{}}
-	n := &SimNode{Agent: a}
+// Add starts one more node, with labels beside those of all. A name that was there before is
+// started anew on the same runtime, whose containers are adopted; [SimNode.Close] came before.
+func (s *Sim) Add(name string, labels map[string]string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cfg, old := &s.cfg, s.nodes[name]
+	n := &SimNode{labels: maps.Clone(cfg.Labels), Agent: &Agent{
+		name: name, stage: cfg.Stage, facts: &atomic.Pointer[pod.Facts]{}, pods: &atomic.Pointer[pod.Pods]{},
+	}}
+	n.rt.Store(cfg.Machines[name])
+	k := len(s.nodes) + 1
+	if old != nil {
+		n.labels, k = old.labels, old.number
+		n.rt.Store(old.rt.Load())
+	}
+	if n.labels == nil {
+		n.labels = make(map[string]string, len(labels))
+	}
+	maps.Copy(n.labels, labels)
+	n.number = k
 	s.nodes[name] = n
+	return n.start(cfg, s.hub)
+}
+
+func (n *SimNode) start(cfg *SimConfig, hub *link.Hub) error {
 	// Nodes need addresses that differ, not ones that answer: 127.0.0.0/8 holds all there can be.
-	k := len(s.nodes)
-	ip := netip.AddrFrom4([4]byte{127, byte(1 + k>>16), byte(k >> 8), byte(k)})
+	ip := netip.AddrFrom4([4]byte{127, byte(1 + n.number>>16), byte(n.number >> 8), byte(n.number)})
 	resources := resourceList(cfg.CPU*1000, cfg.Memory, 100<<30, cfg.MaxPods)
-	a.facts.Store(&pod.Facts{HostIPs: []string{ip.String()}, Capacity: resources})
+	n.facts.Store(&pod.Facts{HostIPs: []string{ip.String()}, Capacity: resources})
 	status := corev1.NodeStatus{
 		Capacity: resources, Allocatable: resources,
 		Conditions: nodeConditions(health{}, metav1.NewTime(cfg.Clock.Now()), nil),
-		Addresses:  nodeAddresses(name, []netip.Addr{ip}),
+		Addresses:  nodeAddresses(n.name, []netip.Addr{ip}),
 		NodeInfo: corev1.NodeSystemInfo{
-			MachineID: name, SystemUUID: name, BootID: name, KernelVersion: "simulated", OSImage: "simulated",
+			MachineID: n.name, SystemUUID: n.name, BootID: n.name, KernelVersion: "simulated", OSImage: "simulated",
 			ContainerRuntimeVersion: "sim://1.0.0", KubeletVersion: KubeletVersion, OperatingSystem: "linux", Architecture: "amd64",
 		},
 	}
 	up := func(_ context.Context, r link.Registered) (*pod.Pods, error) { return n.up(cfg, resources, r) }
-	lc := link.Config{Hub: s.hub, Region: cfg.Region, Node: nodeObject(name, cfg.Labels, nil, status), Log: cfg.Log}
+	lc := link.Config{Hub: hub, Region: cfg.Region, Node: nodeObject(n.name, n.labels, nil, status), Log: cfg.Log}
 	if cfg.DataDir != "" {
-		lc.DataDir = cfg.DataDir + "/" + name
+		lc.DataDir = filepath.Join(cfg.DataDir, n.name)
 	}
-	return startAgent(a, agentConfig{name: name, log: cfg.Log, up: up, status: status, clock: cfg.Clock}, lc)
+	return startAgent(n.Agent, agentConfig{name: n.name, log: cfg.Log, up: up, status: status, clock: cfg.Clock}, lc)
 }
 
-// up makes the runtime, which needs the node's pod range, and starts to run pods.
+// PowerOff ends the node as a power cut does: its containers are gone, too.
+func (n *SimNode) PowerOff(ctx context.Context) error {
+	err := n.Close(ctx)
+	n.rt.Store(nil)
+	return err
+}
+
+// up makes the runtime, which needs the node's pod range, unless it runs already, and starts to
+// run pods.
 func (n *SimNode) up(cfg *SimConfig, resources corev1.ResourceList, r link.Registered) (*pod.Pods, error) {
 	podCIDR, err := netip.ParsePrefix(r.Node.Spec.PodCIDR)
 	if err != nil {
 		return nil, fmt.Errorf("the control plane gave no pod range: %w", err)
 	}
-	rt := sim.New(sim.Config{Node: n.name, PodCIDR: podCIDR, StartDelay: cfg.StartDelay, PullDelay: cfg.PullDelay, Clock: cfg.Clock})
+	rt := n.rt.Load()
+	if rt == nil {
+		rt = sim.New(sim.Config{Node: n.name, PodCIDR: podCIDR, StartDelay: cfg.StartDelay, PullDelay: cfg.PullDelay, Clock: cfg.Clock})
+	}
 	puller, err := image.NewPuller(image.PullerConfig{Service: rt, Clock: cfg.Clock, Log: cfg.Log})
 	if err != nil {
 		return nil, err
