@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"net"
 	"sync"
 
 	apidiscovery "k8s.io/api/apidiscovery/v2"
@@ -100,6 +101,11 @@ func (s *Server) installVersion(gv schema.GroupVersion, storages map[string]rest
 	})
 	return nil
 }
+
+// addresses tells clients nothing: the one address they know is right.
+type addresses struct{}
+
+func (addresses) ServerAddressByClientCIDRs(net.IP) []metav1.ServerAddressByClientCIDR { return nil }
 
 // lazySchemas converts objects for server-side apply and managed fields. What it needs to know of
 // all types takes tens of milliseconds to build, so it is built by the first request in need.

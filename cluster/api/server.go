@@ -2,22 +2,17 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"reflect"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/apimachinery/pkg/util/waitgroup"
-	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -26,10 +21,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/union"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
-	"k8s.io/apiserver/pkg/server/healthz"
-	utilcompatibility "k8s.io/apiserver/pkg/util/compatibility"
 	"k8s.io/client-go/rest"
-	basecompatibility "k8s.io/component-base/compatibility"
 
 	apiadmission "github.com/troupe-run/troupe/cluster/api/admission"
 	"github.com/troupe-run/troupe/cluster/api/alloc"
@@ -218,143 +210,6 @@ func (s *Server) Handler() http.Handler { return s.generic.Handler }
 
 // Ready is closed when the server accepts requests and the objects every cluster has exist.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
-
-// Run serves until ctx is done, then lets requests in flight finish for a moment and ends watches
-// and streams. It returns when everything it started has ended.
-func (s *Server) Run(ctx context.Context) error {
-	base, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer stop(nil)
-	var started sync.WaitGroup
-	var requests waitgroup.SafeWaitGroup
-	srv := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if requests.Add(1) != nil {
-				http.Error(w, errStopping.Error(), http.StatusServiceUnavailable)
-				return
-			}
-			defer requests.Done()
-			s.generic.Handler.ServeHTTP(w, r)
-		}),
-		MaxHeaderBytes:    1 << 20,
-		IdleTimeout:       90 * time.Second,
-		ReadHeaderTimeout: 32 * time.Second,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return base },
-	}
-	serve := func(ln net.Listener) error { return srv.Serve(ln) }
-	if !s.cfg.Insecure {
-		var err error
-		if srv.TLSConfig, err = s.cfg.tls(); err != nil {
-			return err
-		}
-		serve = func(ln net.Listener) error { return srv.ServeTLS(ln, "", "") }
-	}
-	listeners := append([]net.Listener{s.cfg.Listener}, s.cfg.Also...)
-	served, booted := make(chan error, len(listeners)), make(chan error, 1)
-	for _, ln := range listeners {
-		started.Go(func() { served <- serve(ln) })
-	}
-	started.Go(func() { booted <- s.boot(base) })
-	started.Go(func() { s.aggregate(base) })
-	for _, lane := range s.recorder.lanes {
-		started.Go(func() { s.recorder.run(base, lane) })
-	}
-
-	var err error
-	select {
-	case err = <-booted:
-		if err == nil {
-			close(s.ready)
-			select {
-			case <-ctx.Done():
-			case err = <-served:
-			}
-		}
-	case <-ctx.Done():
-	case err = <-served:
-	}
-	for _, ln := range listeners {
-		_ = ln.Close() // no new connections; Serve reports it
-	}
-	// First what answers soon, then what would go on for ever.
-	s.within(shutdownGrace, s.generic.NonLongRunningRequestWaitGroup.Wait)
-	stop(errStopping)
-	s.within(shutdownGrace, requests.Wait)
-	_ = srv.Close()
-	started.Wait()
-	s.generic.Destroy()
-	if err != nil && ctx.Err() == nil {
-		return fmt.Errorf("serve the API: %w", err)
-	}
-	return nil
-}
-
-// shutdownGrace is how long each step of stopping may take.
-const shutdownGrace = 2 * time.Second
-
-var errStopping = errors.New("server is stopping")
-
-// within waits for something to end, but no longer than d.
-func (s *Server) within(d time.Duration, wait func()) {
-	done := make(chan struct{})
-	go func() {
-		wait()
-		close(done)
-	}()
-	timer := s.cfg.Clock.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C():
-	}
-}
-
-func (s *Server) checks() []healthz.HealthChecker {
-	out := []healthz.HealthChecker{healthz.PingHealthz}
-	for name, check := range s.cfg.Checks {
-		out = append(out, healthz.NamedCheck(name, func(*http.Request) error { return check() }))
-	}
-	return out
-}
-
-// readyCheck holds /readyz back until the cluster's first objects exist.
-func (s *Server) readyCheck() healthz.HealthChecker {
-	return healthz.NamedCheck("bootstrap", func(*http.Request) error {
-		select {
-		case <-s.ready:
-			return nil
-		default:
-			return errors.New("first objects are being created")
-		}
-	})
-}
-
-// served is the version the server reports, without the facts about the build of k8s.io/apiserver.
-type served struct {
-	basecompatibility.EffectiveVersion
-	git string
-}
-
-func (s *Server) version() basecompatibility.EffectiveVersion {
-	v := served{EffectiveVersion: utilcompatibility.DefaultBuildEffectiveVersion(), git: kubernetesVersion}
-	if s.cfg.Version != "" {
-		v.git += "+" + s.cfg.Version
-	}
-	return v
-}
-
-func (v served) Info() *version.Info {
-	info := v.EffectiveVersion.Info()
-	out := *info
-	out.Major, out.Minor, out.GitVersion = "1", "36", v.git
-	out.GitCommit, out.GitTreeState, out.BuildDate = "", "", ""
-	return &out
-}
-
-// addresses tells clients nothing: the one address they know is right.
-type addresses struct{}
-
-func (addresses) ServerAddressByClientCIDRs(net.IP) []metav1.ServerAddressByClientCIDR { return nil }
 
 // LoopbackConfig reaches the server from within the process, as an administrator.
 func (s *Server) LoopbackConfig() *rest.Config { return rest.CopyConfig(s.loopback) }

@@ -8,11 +8,19 @@ import (
 )
 
 // APICertificates returns a source of certificates for the API server's tls.Config: the well-known
-// names in the cluster, loopback, and whatever hosts (names or addresses) are given besides. The
-// certificate lives in memory and is made anew before it ends.
-func (a *Authority) APICertificates(clusterDomain string, hosts ...string) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
-	names := []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
-		"kubernetes.default.svc." + clusterDomain}
+// names in the cluster and whatever hosts are given besides, see [Authority.Certificates].
+func (a *Authority) APICertificates(clusterDomain string, hosts ...string) (Certificates, error) {
+	return a.Certificates("kube-apiserver", append([]string{"kubernetes", "kubernetes.default", "kubernetes.default.svc",
+		"kubernetes.default.svc." + clusterDomain}, hosts...)...)
+}
+
+// Certificates is a source of certificates, for tls.Config.
+type Certificates func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+
+// Certificates returns a source of serving certificates good for loopback and hosts, which are names
+// or addresses. The certificate lives in memory and is made anew before it ends.
+func (a *Authority) Certificates(name string, hosts ...string) (Certificates, error) {
+	names := []string{"localhost"}
 	ips := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 	for _, h := range hosts {
 		if ip := net.ParseIP(h); ip != nil {
@@ -21,7 +29,7 @@ func (a *Authority) APICertificates(clusterDomain string, hosts ...string) (func
 			names = append(names, h)
 		}
 	}
-	first, err := a.Serving("kube-apiserver", names, ips)
+	first, err := a.Serving(name, names, ips)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +39,7 @@ func (a *Authority) APICertificates(clusterDomain string, hosts ...string) (func
 		mu.Lock()
 		defer mu.Unlock()
 		if current.Leaf.NotAfter.Sub(a.clock.Now()) < renewBefore {
-			next, err := a.Serving("kube-apiserver", names, ips)
+			next, err := a.Serving(name, names, ips)
 			if err != nil {
 				return nil, err
 			}
@@ -41,10 +49,10 @@ func (a *Authority) APICertificates(clusterDomain string, hosts ...string) (func
 	}, nil
 }
 
-// BusServerTLS returns what the NATS listener for node agents and subscribers serves with: it wants
-// a client certificate of this authority.
-func (a *Authority) BusServerTLS(clusterDomain string, hosts ...string) (*tls.Config, error) {
-	source, err := a.APICertificates(clusterDomain, hosts...)
+// BusServerTLS returns what the NATS listener for node agents and subscribers serves with on hosts:
+// it wants a client certificate of this authority.
+func (a *Authority) BusServerTLS(hosts ...string) (*tls.Config, error) {
+	source, err := a.Certificates("nats", hosts...)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,125 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/waitgroup"
+	"k8s.io/apiserver/pkg/server/healthz"
+)
+
+// Run serves until ctx is done, then lets requests in flight finish for a moment and ends watches
+// and streams. It returns when everything it started has ended.
+func (s *Server) Run(ctx context.Context) error {
+	base, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	var started sync.WaitGroup
+	var requests waitgroup.SafeWaitGroup
+	srv := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if requests.Add(1) != nil {
+				http.Error(w, errStopping.Error(), http.StatusServiceUnavailable)
+				return
+			}
+			defer requests.Done()
+			s.generic.Handler.ServeHTTP(w, r)
+		}),
+		MaxHeaderBytes:    1 << 20,
+		IdleTimeout:       90 * time.Second,
+		ReadHeaderTimeout: 32 * time.Second,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return base },
+	}
+	serve := func(ln net.Listener) error { return srv.Serve(ln) }
+	if !s.cfg.Insecure {
+		var err error
+		if srv.TLSConfig, err = s.cfg.tls(); err != nil {
+			return err
+		}
+		serve = func(ln net.Listener) error { return srv.ServeTLS(ln, "", "") }
+	}
+	listeners := append([]net.Listener{s.cfg.Listener}, s.cfg.Also...)
+	served, booted := make(chan error, len(listeners)), make(chan error, 1)
+	for _, ln := range listeners {
+		started.Go(func() { served <- serve(ln) })
+	}
+	started.Go(func() { booted <- s.boot(base) })
+	started.Go(func() { s.aggregate(base) })
+	for _, lane := range s.recorder.lanes {
+		started.Go(func() { s.recorder.run(base, lane) })
+	}
+
+	var err error
+	select {
+	case err = <-booted:
+		if err == nil {
+			close(s.ready)
+			select {
+			case <-ctx.Done():
+			case err = <-served:
+			}
+		}
+	case <-ctx.Done():
+	case err = <-served:
+	}
+	for _, ln := range listeners {
+		_ = ln.Close() // no new connections; Serve reports it
+	}
+	// First what answers soon, then what would go on for ever.
+	s.within(shutdownGrace, s.generic.NonLongRunningRequestWaitGroup.Wait)
+	stop(errStopping)
+	s.within(shutdownGrace, requests.Wait)
+	_ = srv.Close()
+	started.Wait()
+	s.generic.Destroy()
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("serve the API: %w", err)
+	}
+	return nil
+}
+
+// shutdownGrace is how long each step of stopping may take.
+const shutdownGrace = 2 * time.Second
+
+var errStopping = errors.New("server is stopping")
+
+// within waits for something to end, but no longer than d.
+func (s *Server) within(d time.Duration, wait func()) {
+	done := make(chan struct{})
+	go func() {
+		wait()
+		close(done)
+	}()
+	timer := s.cfg.Clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C():
+	}
+}
+
+func (s *Server) checks() []healthz.HealthChecker {
+	out := []healthz.HealthChecker{healthz.PingHealthz}
+	for name, check := range s.cfg.Checks {
+		out = append(out, healthz.NamedCheck(name, func(*http.Request) error { return check() }))
+	}
+	return out
+}
+
+// readyCheck holds /readyz back until the cluster's first objects exist.
+func (s *Server) readyCheck() healthz.HealthChecker {
+	return healthz.NamedCheck("bootstrap", func(*http.Request) error {
+		select {
+		case <-s.ready:
+			return nil
+		default:
+			return errors.New("first objects are being created")
+		}
+	})
+}
