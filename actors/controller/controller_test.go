@@ -44,6 +44,11 @@ func (f *feed) Follow(res []messages.Resource, fn func(objects.Change)) func() {
 
 func run(t *testing.T, spec Spec, test func(b *bench)) {
 	t.Helper()
+	runWith(t, slog.DiscardHandler, spec, test)
+}
+
+func runWith(t *testing.T, log slog.Handler, spec Spec, test func(b *bench)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{Store: objectstest.New(clock.RealClock{}), system: stage.New(stage.Config{})}
 		b.feed.Feed = b.Store
@@ -51,7 +56,7 @@ func run(t *testing.T, spec Spec, test func(b *bench)) {
 			spec.Watches = []Watch{{Resource: messages.ConfigMaps}}
 		}
 		spec.Name = "test"
-		pid, err := b.system.Spawn(Props(spec, Deps{Reader: b.Store, Writer: b.Store, Feed: &b.feed, Clock: clock.RealClock{}, Log: slog.New(slog.DiscardHandler)}), "test")
+		pid, err := b.system.Spawn(Props(spec, Deps{Reader: b.Store, Writer: b.Store, Feed: &b.feed, Clock: clock.RealClock{}, Log: slog.New(log)}), "test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,6 +192,59 @@ func TestIdleActorsGoAndNoChangeIsLost(t *testing.T) {
 		}
 		if n := b.actors(); n != 0 {
 			t.Errorf("%d actors are left", n)
+		}
+	})
+}
+
+// TestALateIdleDoesNotEndARun: the actor said it was idle, and got work before that was read.
+func TestALateIdleDoesNotEndARun(t *testing.T) {
+	t.Parallel()
+	var runs, ended atomic.Int32
+	run(t, Spec{Reconcile: func(ctx context.Context, _ messages.Key) (Result, error) {
+		runs.Add(1)
+		time.Sleep(time.Second)
+		if ctx.Err() == nil {
+			ended.Add(1)
+		}
+		return Result{}, nil
+	}}, func(b *bench) {
+		b.put("a", 0)
+		b.put("a", 1)
+		b.system.Send(b.keeper, idle{messages.KeyOf(messages.ConfigMaps, "default", "a"), 1})
+		pass(time.Minute)
+		if runs.Load() != 2 || ended.Load() != 2 {
+			t.Errorf("%d runs, %d of them to their end; want 2", runs.Load(), ended.Load())
+		}
+	})
+}
+
+// blocking is a log handler that does not return before free is closed.
+type blocking struct{ free chan struct{} }
+
+func (*blocking) Enabled(context.Context, slog.Level) bool    { return true }
+func (b *blocking) Handle(context.Context, slog.Record) error { <-b.free; return nil }
+func (b *blocking) WithAttrs([]slog.Attr) slog.Handler        { return b }
+func (b *blocking) WithGroup(string) slog.Handler             { return b }
+
+// TestAChangeWhileAnActorLeavesIsNotLost holds an actor up in its log line when it is told to go.
+func TestAChangeWhileAnActorLeavesIsNotLost(t *testing.T) {
+	t.Parallel()
+	var runs atomic.Int32
+	log := &blocking{}
+	runWith(t, log, Spec{Reconcile: func(context.Context, messages.Key) (Result, error) {
+		if runs.Add(1) == 1 {
+			return Result{}, errors.New("no")
+		}
+		return Result{}, nil
+	}}, func(b *bench) {
+		log.free = make(chan struct{})
+		b.put("a", 0)
+		b.system.Send(b.keeper, idle{messages.KeyOf(messages.ConfigMaps, "default", "a"), 1})
+		b.put("a", 1)
+		close(log.free)
+		pass(time.Minute)
+		if runs.Load() != 2 {
+			t.Errorf("%d runs, want 2", runs.Load())
 		}
 	})
 }

@@ -156,30 +156,33 @@ func (r *rollout) roll() {
 }
 
 // shrink takes replicas off the old sets: those that are not available anyway first, then as many
-// as the least number of available pods allows. What a set's status reports beyond its size is
-// on its way out and does not count.
+// as the least number of available pods allows.
 func (r *rollout) shrink() {
 	least := r.replicas - r.unavailable
-	pending := r.size(r.current) - r.current.Status.AvailableReplicas
-	budget := r.total(r.sets) - least - max(pending, 0)
+	budget := r.total(r.old) + r.available(r.current) - least
 	for _, rs := range r.old {
-		n := min(r.size(rs)-rs.Status.AvailableReplicas, budget)
+		n := min(r.size(rs)-r.available(rs), budget)
 		if n > 0 {
 			r.sizes[rs] = r.size(rs) - n
 			budget -= n
 		}
 	}
-	spare := r.current.Status.AvailableReplicas - least
-	for _, rs := range r.old {
-		spare += min(rs.Status.AvailableReplicas, r.size(rs))
+	spare := -least
+	for _, rs := range r.sets {
+		spare += r.available(rs)
 	}
-	spare = min(spare, budget)
 	for _, rs := range r.old {
 		if n := min(r.size(rs), spare); n > 0 {
 			r.sizes[rs] = r.size(rs) - n
 			spare -= n
 		}
 	}
+}
+
+// available is how many of a set's pods can be counted on: what its status reports beyond its size
+// is on its way out.
+func (r *rollout) available(rs *appsv1.ReplicaSet) int32 {
+	return min(rs.Status.AvailableReplicas, r.size(rs))
 }
 
 // create plans the set of the present template.

@@ -110,13 +110,17 @@ func TestRollingSteps(t *testing.T) {
 	}
 }
 
-// TestStaleStatusTakesNoMore: an old set was shrunk, its status still counts the pods that go.
+// TestStaleStatusTakesNoMore: sets were shrunk, their statuses still count the pods that go.
 func TestStaleStatusTakesNoMore(t *testing.T) {
 	t.Parallel()
 	d := web(10, "b", "3", "2")
-	old := set(d, 1, "a", 8, 10)
-	if got := sizes(decide(snapshot{deployment: d, sets: []*appsv1.ReplicaSet{old, set(d, 2, "b", 5, 0)}, now: now})); len(got) != 0 {
-		t.Errorf("sizes %v, want none changed", got)
+	for name, sets := range map[string][]*appsv1.ReplicaSet{
+		"old":         {set(d, 1, "a", 8, 10), set(d, 2, "b", 5, 0)},
+		"old and new": {set(d, 1, "a", 2, 6), set(d, 2, "c", 1, 1), set(d, 3, "b", 10, 5)},
+	} {
+		if got := sizes(decide(snapshot{deployment: d, sets: sets, now: now})); len(got) != 0 {
+			t.Errorf("%s: sizes %v, want none changed", name, got)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -242,4 +243,21 @@ func TestASetThatCannotBeMadeIsReported(t *testing.T) {
 			t.Error("not made later")
 		}
 	}, web(3, "a", "25%", "25%"))
+}
+
+func TestASizeChangedBySomebodyElseIsNotOverwritten(t *testing.T) {
+	t.Parallel()
+	d := web(3, "a", "25%", "25%")
+	controllertest.Run(t, func(t *testing.T, w *controllertest.World) {
+		seen := set(d, 1, "a", 5, 5)
+		planned := seen.DeepCopy()
+		planned.Spec.Replicas = ptr.To[int32](4)
+		found := set(d, 1, "a", 9, 5)
+		seen.UID, found.UID = "rs", "rs"
+		w.Put(found)
+		s := &deployments{Deps: w.Deps()}
+		if err := s.update(t.Context(), d, change{seen, planned}); !apierrors.IsConflict(err) {
+			t.Errorf("got %v, want a conflict", err)
+		}
+	}, d)
 }

@@ -77,7 +77,7 @@ func (c *podCollector) ofPod(ch objects.Change) (out []messages.Key) {
 func (c *podCollector) ofNode(ch objects.Change) (out []messages.Key) {
 	node, _ := ch.New.(*corev1.Node)
 	if node != nil {
-		c.quarantined(node.Name, false)
+		c.present(node.Name)
 		if !outOfService(node) {
 			return nil
 		}
@@ -139,12 +139,11 @@ func (c *podCollector) reconcile(ctx context.Context, key messages.Key) (control
 	if !ok {
 		return controller.Result{}, nil
 	}
-	f := c.fate(pod)
-	if left := c.quarantined(pod.Spec.NodeName, f == lost); left > 0 {
-		return controller.Result{After: left}, nil
-	}
-	switch f {
+	switch c.fate(pod) {
 	case lost:
+		if left := c.quarantined(pod.Spec.NodeName); left > 0 {
+			return controller.Result{After: left}, nil
+		}
 		return controller.Result{}, c.remove(ctx, pod, "PodGC: node no longer exists")
 	case goes:
 		return controller.Result{}, c.remove(ctx, pod, "")
@@ -152,21 +151,23 @@ func (c *podCollector) reconcile(ctx context.Context, key messages.Key) (control
 	return controller.Result{}, nil
 }
 
-// quarantined returns how long a lost node's pods are still left alone, and forgets a node that is
-// not lost.
-func (c *podCollector) quarantined(node string, isLost bool) time.Duration {
+// quarantined returns how long a lost node's pods are still left alone.
+func (c *podCollector) quarantined(node string) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !isLost {
-		delete(c.missing, node)
-		return 0
-	}
 	since, ok := c.missing[node]
 	if !ok {
 		since = c.Clock.Now()
 		c.missing[node] = since
 	}
 	return since.Add(quarantine).Sub(c.Clock.Now())
+}
+
+// present ends a node's quarantine.
+func (c *podCollector) present(node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.missing, node)
 }
 
 // remove deletes a pod at once. With a reason, a pod that has not ended is marked as failed first,

@@ -125,6 +125,17 @@ func TestAdoptsAndReleases(t *testing.T) {
 	}, web(2))
 }
 
+func TestAnEndedPodIsNotAdopted(t *testing.T) {
+	t.Parallel()
+	over := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "over", Labels: map[string]string{"app": "web"}}, Status: corev1.PodStatus{Phase: corev1.PodSucceeded}}
+	controllertest.Run(t, func(t *testing.T, w *controllertest.World) {
+		w.Start(Spec(w.Deps()))
+		if p := objectstest.Must[*corev1.Pod](t, w.Store, objectstest.KeyOf(over)); len(p.OwnerReferences) != 0 || len(pods(w)) != 2 {
+			t.Errorf("%d pods, owners of the ended one %v", len(pods(w)), p.OwnerReferences)
+		}
+	}, web(1), over)
+}
+
 func TestAvailableAfterMinReadySeconds(t *testing.T) {
 	t.Parallel()
 	rs := web(1)
