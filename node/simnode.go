@@ -31,7 +31,7 @@ import (
 
 // SimConfig of simulated nodes.
 type SimConfig struct {
-	// Nodes is how many; 0 means 1.
+	// Nodes is how many; 0 means 1, -1 none to begin with.
 	Nodes int
 	// Prefix and a number from 0 make a node's name; empty means "node-".
 	Prefix string
@@ -154,7 +154,7 @@ func StartSim(ctx context.Context, cfg SimConfig) (_ *Sim, err error) {
 	if s.hub, err = link.NewHub(cfg.Conn, cfg.Region); err != nil {
 		return nil, err
 	}
-	for i := range cfg.Nodes {
+	for i := range max(cfg.Nodes, 0) {
 		if err := s.Add(fmt.Sprintf("%s%d", cfg.Prefix, i), nil); err != nil {
 			return nil, err
 		}

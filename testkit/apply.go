@@ -4,17 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/restmapper"
 )
 
 // fieldManager owns what Apply sets.
@@ -34,29 +31,48 @@ func (c *Cluster) Apply(manifests string) {
 		if len(obj.Object) == 0 {
 			continue
 		}
-		c.apply(obj)
+		if err := c.apply(obj); err != nil {
+			c.t.Fatalf("apply %s %s: %v", obj.GetKind(), obj.GetName(), err)
+		}
 	}
 }
 
-func (c *Cluster) apply(obj *unstructured.Unstructured) {
-	c.t.Helper()
-	res, err := c.resource(obj.GroupVersionKind(), obj.GetNamespace())
-	c.must(err)
+func (c *Cluster) apply(obj *unstructured.Unstructured) error {
+	res, err := c.names.resource(obj.GroupVersionKind(), obj.GetNamespace())
+	if err != nil {
+		return err
+	}
 	var body bytes.Buffer
-	c.must(unstructured.UnstructuredJSONScheme.Encode(obj, &body))
+	if err := unstructured.UnstructuredJSONScheme.Encode(obj, &body); err != nil {
+		return err
+	}
 	force := true
 	_, err = res.Patch(c.t.Context(), obj.GetName(), types.ApplyPatchType, body.Bytes(),
 		metav1.PatchOptions{FieldManager: fieldManager, Force: &force})
-	if err != nil {
-		c.t.Fatalf("apply %s %s: %v", obj.GetKind(), obj.GetName(), err)
+	return err
+}
+
+// Patch merges a fragment of YAML or JSON into an object, named as in "Deployment default/web".
+func (c *Cluster) Patch(name, fragment string) {
+	c.t.Helper()
+	res, object, err := c.names.find(name)
+	c.must(err)
+	body, err := yaml.ToJSON([]byte(fragment))
+	c.must(err)
+	if _, err := res.Patch(c.t.Context(), object, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}); err != nil {
+		c.t.Fatalf("patch %s: %v", name, err)
 	}
 }
 
-// Delete deletes one object, named as in "Deployment.apps default/web" or "Pod default/web-0".
+// Delete deletes one object, named as in "Deployment default/web", "Pod web-0" or "cm kube-system/x".
+// It returns when the deletion has begun; WaitFor(name, Gone) waits for its end.
 func (c *Cluster) Delete(name string) {
 	c.t.Helper()
-	res, object := c.find(name)
-	c.must(res.Delete(c.t.Context(), object, metav1.DeleteOptions{}))
+	res, object, err := c.names.find(name)
+	c.must(err)
+	if err := res.Delete(c.t.Context(), object, metav1.DeleteOptions{}); err != nil {
+		c.t.Fatalf("delete %s: %v", name, err)
+	}
 }
 
 // Get reads one object, named as for Delete; nil when it does not exist.
@@ -67,77 +83,13 @@ func (c *Cluster) Get(name string) *unstructured.Unstructured {
 	return obj
 }
 
-func (c *Cluster) find(name string) (dynamic.ResourceInterface, string) {
-	c.t.Helper()
-	res, object, err := c.lookup(name)
-	c.must(err)
-	return res, object
-}
-
-// lookup resolves "Kind[.group] [namespace/]name".
-func (c *Cluster) lookup(name string) (dynamic.ResourceInterface, string, error) {
-	kind, path, ok := strings.Cut(name, " ")
-	if !ok {
-		return nil, "", fmt.Errorf("%q does not name an object: write \"Kind namespace/name\"", name)
-	}
-	kind, group, _ := strings.Cut(kind, ".")
-	namespace, object, ok := strings.Cut(path, "/")
-	if !ok {
-		namespace, object = "", path
-	}
-	if group == "" {
-		group = wellKnownGroup(kind)
-	}
-	res, err := c.resource(schema.GroupVersionKind{Group: group, Kind: kind}, namespace)
-	return res, object, err
-}
-
-// wellKnownGroup lets tests leave out the group of the commonest kinds.
-func wellKnownGroup(kind string) string {
-	switch kind {
-	case "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet":
-		return "apps"
-	case "Job", "CronJob":
-		return "batch"
-	case "EndpointSlice":
-		return "discovery.k8s.io"
-	}
-	return ""
-}
-
-func (c *Cluster) resource(gvk schema.GroupVersionKind, namespace string) (dynamic.ResourceInterface, error) {
-	groups, err := restmapper.GetAPIGroupResources(c.client.Discovery())
-	if err != nil {
-		return nil, err
-	}
-	versions := []string{}
-	if gvk.Version != "" {
-		versions = append(versions, gvk.Version)
-	}
-	m, err := restmapper.NewDiscoveryRESTMapper(groups).RESTMapping(gvk.GroupKind(), versions...)
-	if err != nil {
-		return nil, err
-	}
-	client, err := dynamic.NewForConfig(c.Config())
-	if err != nil {
-		return nil, err
-	}
-	if m.Scope.Name() == "namespace" {
-		if namespace == "" {
-			namespace = metav1.NamespaceDefault
-		}
-		return client.Resource(m.Resource).Namespace(namespace), nil
-	}
-	return client.Resource(m.Resource), nil
-}
-
 func (c *Cluster) get(ctx context.Context, name string) (*unstructured.Unstructured, error) {
-	res, object, err := c.lookup(name)
+	res, object, err := c.names.find(name)
 	if err != nil {
 		return nil, err
 	}
 	obj, err := res.Get(ctx, object, metav1.GetOptions{})
-	if isNotFound(err) {
+	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	return obj, err

@@ -1,12 +1,14 @@
 package testkit
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"os"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,47 +18,83 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/cluster"
 	"github.com/troupe-run/troupe/node"
+	"github.com/troupe-run/troupe/node/runtime/sim"
 )
 
 // stopWait bounds the end of a cluster, in the cluster's own time.
 const stopWait = 30 * time.Second
 
+// seedVariable sets the seed of clusters that were given none.
+const seedVariable = "TESTKIT_SEED"
+
 // Cluster is a control plane with simulated nodes inside a test. Its methods fail the test instead
-// of returning errors and are for the test's own goroutine.
+// of returning errors and are for the test's own goroutine; its clients are for any.
 type Cluster struct {
 	t       testing.TB
 	opts    options
 	control *cluster.Cluster
 	sim     *node.Sim
+	added   map[string]map[string]string // nodes that joined later, with their labels
 	conn    *nats.Conn
-	client  kubernetes.Interface
+	client  *kubernetes.Clientset
+	names   *names
 }
 
 // Start starts a cluster that ends with the test. It returns when the API answers; nodes become
 // Ready in the moments after.
 func Start(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t}
+	c := &Cluster{t: t, added: make(map[string]map[string]string)}
 	for _, o := range opts {
 		o(&c.opts)
 	}
+	quiet()
 	if c.opts.log == nil {
-		c.opts.log = slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelError}))
+		c.opts.log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	}
-	c.up()
-	t.Cleanup(c.down)
+	if c.opts.seed == 0 {
+		c.opts.seed = newSeed(t)
+	}
+	c.up(nil)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("testkit: %s=%d repeats the cluster's random choices", seedVariable, c.opts.seed)
+		}
+		c.down()
+	})
 	return c
 }
 
+// quiet keeps what Kubernetes' libraries tell klog, a logger of the whole process, to what matters.
+var quiet = sync.OnceFunc(func() {
+	klog.SetSlogLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+})
+
+func newSeed(t testing.TB) uint64 {
+	t.Helper()
+	s := os.Getenv(seedVariable)
+	if s == "" {
+		return 1 + rand.Uint64()>>1
+	}
+	seed, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", seedVariable, err)
+	}
+	return seed
+}
+
 // Virtual runs f with a cluster in a testing/synctest bubble: inside, time is virtual and moves
-// only while every goroutine waits.
+// only while every goroutine waits. See [Cluster.Advance].
 func Virtual(t *testing.T, f func(t *testing.T, c *Cluster), opts ...Option) {
 	t.Helper()
-	// nats-server's timestamp service must be born outside of the bubble, or time stands still.
+	quiet()
+	// The clock of nats-server's streams is one goroutine for the whole process. Held from here it
+	// stays out of the bubble, whose time would stand still otherwise.
 	ats.Register()
 	defer ats.Unregister()
 	synctest.Test(t, func(t *testing.T) {
@@ -64,7 +102,19 @@ func Virtual(t *testing.T, f func(t *testing.T, c *Cluster), opts ...Option) {
 	})
 }
 
-func (c *Cluster) up() {
+// Advance lets time pass in a virtual cluster and returns when everything due has happened.
+// Advance(0) only waits until the cluster rests.
+func (c *Cluster) Advance(d time.Duration) {
+	c.t.Helper()
+	if !c.opts.virtual {
+		c.t.Fatal("only a virtual cluster's time can be advanced")
+	}
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// up starts the control plane, and nodes on the machines of an earlier life.
+func (c *Cluster) up(machines map[string]*sim.Runtime) {
 	c.t.Helper()
 	ctx := c.t.Context()
 	cfg := cluster.Config{DataDir: c.opts.dataDir, Off: c.opts.off, Seed: c.opts.seed, Log: c.opts.log}
@@ -79,23 +129,43 @@ func (c *Cluster) up() {
 	var err error
 	c.control, err = cluster.Start(ctx, cfg)
 	c.must(err)
-	if c.conn, err = c.control.Conn("simulated nodes"); err == nil {
-		sim := c.opts.sim
-		sim.Region, sim.Conn, sim.Stage, sim.Log = c.control.Region(), c.conn, c.control.Stage(), c.opts.log
-		c.sim, err = node.StartSim(ctx, sim)
-	}
-	if err == nil {
-		c.client, err = kubernetes.NewForConfig(c.Config())
-	}
-	if err != nil {
+	if err := c.join(ctx, machines); err != nil {
 		c.down()
 		c.t.Fatal(err)
 	}
 }
 
+// join starts the nodes and makes the clients.
+func (c *Cluster) join(ctx context.Context, machines map[string]*sim.Runtime) (err error) {
+	if c.conn, err = c.control.Conn("simulated nodes"); err != nil {
+		return err
+	}
+	cfg := c.opts.sim
+	cfg.Region, cfg.Conn, cfg.Stage, cfg.Log, cfg.Machines = c.control.Region(), c.conn, c.control.Stage(), c.opts.log, machines
+	if c.opts.dataDir != "" {
+		cfg.DataDir = filepath.Join(c.opts.dataDir, "nodes")
+	}
+	if c.sim, err = node.StartSim(ctx, cfg); err != nil {
+		return err
+	}
+	for name, labels := range c.added {
+		if err := c.sim.Add(name, labels); err != nil {
+			return err
+		}
+	}
+	if c.client, err = kubernetes.NewForConfig(c.Config()); err != nil {
+		return err
+	}
+	c.names, err = newNames(c.Config(), c.client)
+	return err
+}
+
 func (c *Cluster) down() {
-	ctx, cancel := context.WithTimeout(context.Background(), stopWait)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.t.Context()), stopWait)
 	defer cancel()
+	if c.names != nil {
+		c.names.close()
+	}
 	if c.sim != nil {
 		c.check("stop nodes", c.sim.Close(ctx))
 	}
@@ -103,15 +173,17 @@ func (c *Cluster) down() {
 		c.conn.Close()
 	}
 	c.check("stop control plane", c.control.Close(ctx))
+	c.names, c.sim, c.conn = nil, nil, nil
 }
 
-// Restart ends the control plane and the nodes and starts them again, on the same state only with
-// [DataDir].
+// Restart ends the control plane and the nodes' agents and starts them again: on the same state
+// with [DataDir], on an empty one without. Simulated containers run on meanwhile and are adopted.
+// Clients made before have to be made anew.
 func (c *Cluster) Restart() {
 	c.t.Helper()
+	machines := c.sim.Machines()
 	c.down()
-	c.sim, c.conn = nil, nil
-	c.up()
+	c.up(machines)
 }
 
 func (c *Cluster) must(err error) {
@@ -148,20 +220,5 @@ func (c *Cluster) Client() kubernetes.Interface { return c.client }
 // Reader reads the cluster's state from memory, without the API.
 func (c *Cluster) Reader() objects.Reader { return c.control.Reader() }
 
-// Node gives a simulated node by name ("node-0" and so on), to make its runtime fail.
-func (c *Cluster) Node(name string) *node.SimNode {
-	c.t.Helper()
-	n := c.sim.Node(name)
-	if n == nil {
-		c.t.Fatalf("there is no node %s", name)
-	}
-	return n
-}
-
-// testLog writes log lines to the test's log.
-type testLog struct{ t testing.TB }
-
-func (l testLog) Write(b []byte) (int, error) {
-	l.t.Log(fmt.Sprintf("%s", bytes.TrimRight(b, "\n")))
-	return len(b), nil
-}
+// Feed follows the cluster's state from memory: every change, in order.
+func (c *Cluster) Feed() objects.Feed { return c.control.Feed() }

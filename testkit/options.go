@@ -19,8 +19,20 @@ type options struct {
 	virtual bool
 }
 
-// Nodes sets how many simulated nodes there are; without it there is one.
-func Nodes(n int) Option { return func(o *options) { o.sim.Nodes = n } }
+// Nodes sets how many simulated nodes there are, "node-0" and so on; without it there is one, and
+// with 0 there is none until [Cluster.AddNode].
+func Nodes(n int) Option {
+	return func(o *options) {
+		if o.sim.Nodes = n; n == 0 {
+			o.sim.Nodes = -1
+		}
+	}
+}
+
+// Capacity sets what each node offers; without it 32 cores, 64 GiB and 110 pods.
+func Capacity(cores, memory, pods int64) Option {
+	return func(o *options) { o.sim.CPU, o.sim.Memory, o.sim.MaxPods = cores, memory, pods }
+}
 
 // Without leaves controllers out by name ("deployment", "scheduler", ...), for tests that play
 // their part.
@@ -28,19 +40,20 @@ func Without(controllers ...string) Option {
 	return func(o *options) { o.off = append(o.off, controllers...) }
 }
 
-// Seed makes random choices repeatable.
+// Seed makes random choices repeatable. Without it each cluster has a new one, which a failing
+// test logs; the variable TESTKIT_SEED sets it from outside.
 func Seed(seed uint64) Option { return func(o *options) { o.seed = seed } }
 
-// StartDelay is how long simulated containers take to start, and PullDelay how long images take to
-// pull; without them both happen at once. Annotations of a pod can say otherwise, see node/runtime/sim.
+// StartDelay is how long simulated containers take to start; without it they start at once.
+// Annotations of a pod can say otherwise, see package node/runtime/sim.
 func StartDelay(d time.Duration) Option { return func(o *options) { o.sim.StartDelay = d } }
 
-// PullDelay is how long images take to pull.
+// PullDelay is how long images take to pull; without it they are there at once.
 func PullDelay(d time.Duration) Option { return func(o *options) { o.sim.PullDelay = d } }
 
 // DataDir keeps the state in a folder, for tests that restart a cluster; without it nothing is
-// written to disk.
+// kept.
 func DataDir(dir string) Option { return func(o *options) { o.dataDir = dir } }
 
-// Log receives what the cluster logs; without it warnings go to the test's log.
+// Log receives what the cluster logs; without it errors go to the test's log.
 func Log(log *slog.Logger) Option { return func(o *options) { o.log = log } }
