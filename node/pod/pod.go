@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/troupe-run/troupe/actors/stage"
+	"github.com/troupe-run/troupe/messages"
 	"github.com/troupe-run/troupe/node/link"
 )
 
@@ -363,7 +364,7 @@ func (p *podActor) settle(c actor.Context, a action, o outcome, err error) {
 			slot.wait.fail(now, reasonKill, err.Error())
 		}
 	}
-	if err != nil && a.kind == refreshVolumes {
+	if err != nil && a.kind == refreshVolumes && !errors.Is(err, messages.ErrNotFound) { // a deleted source leaves its last content
 		p.log.Warn("mounted content is stale, will retry", "err", err)
 	}
 	if err != nil {

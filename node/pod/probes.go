@@ -130,6 +130,11 @@ type probeConfig struct {
 	good   bool // what the pod believes until the first verdict
 }
 
+// firstRetry is when a readiness or startup probe that failed at once is tried again, and then
+// ever later, within its first period: a container that is up soon need not wait a period to be
+// noticed. Failures of these early tries do not count.
+const firstRetry = 100 * time.Millisecond
+
 // probeActor runs one probe of one run of a container.
 //
 // Accepts: probeDue from its own timer.
@@ -142,6 +147,8 @@ type probeActor struct {
 	inARow   int
 	verdict  bool
 	finished bool
+	first    time.Time     // when the first try began
+	early    time.Duration // until the next early try; 0 once they are over
 }
 
 func newProbe(cfg probeConfig) *actor.Props {
@@ -160,6 +167,13 @@ func (p *probeActor) Receive(c actor.Context) {
 
 func (p *probeActor) run(c actor.Context) {
 	begin := p.cfg.Clock.Now()
+	early := p.early > 0 // this try is one
+	if p.first.IsZero() {
+		p.first = begin
+		if p.target.Kind != probe.Liveness && !p.good {
+			p.early = firstRetry
+		}
+	}
 	var output string // written before done runs, read after
 	stage.Go(c, nil, p.target.Timeout+5*time.Second, func(ctx context.Context) (r probe.Result, err error) {
 		r, output = p.cfg.Prober.Probe(ctx, p.target)
@@ -168,14 +182,32 @@ func (p *probeActor) run(c actor.Context) {
 		switch {
 		case err != nil || r == probe.Unknown: // of the prober, not of the container
 			p.cfg.record(p.target.Pod, corev1.EventTypeWarning, eventUnhealthy, "%s probe errored and resulted in unknown state: %s", p.target.Kind, output)
-		default:
+		case r == probe.Success || !early:
 			p.count(c, r == probe.Success, output)
 		}
 		if !p.finished {
-			period := max(time.Duration(p.spec.PeriodSeconds)*time.Second, time.Second)
-			stage.After(c, max(period-p.cfg.Clock.Now().Sub(begin), 0), probeDue{})
+			stage.After(c, max(p.next(r, begin)-p.cfg.Clock.Now().Sub(begin), 0), probeDue{})
 		}
 	})
+}
+
+// next is how long after its begin this try is followed by another: a period, or sooner while
+// early tries fail.
+func (p *probeActor) next(r probe.Result, begin time.Time) time.Duration {
+	period := max(time.Duration(p.spec.PeriodSeconds)*time.Second, time.Second)
+	if r == probe.Success {
+		p.early = 0
+	}
+	if p.early == 0 {
+		return period
+	}
+	left := p.first.Add(period).Sub(begin)
+	if d := p.early; d < left {
+		p.early *= 2
+		return d
+	}
+	p.early = 0
+	return left
 }
 
 // count folds one result into the verdict and tells the pod when it changes.

@@ -55,6 +55,21 @@ func TestReadinessFollowsItsProbe(t *testing.T) {
 	})
 }
 
+func TestAContainerThatIsUpSoonIsReadySoon(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.want(newTestPod("web", annotate("probe-readiness", "after=500ms"), func(p *corev1.Pod) {
+			p.Spec.Containers[0].ReadinessProbe = tcpProbe(10, 1)
+		}))
+		pass(time.Second) // tries at 0, 100, 300 and 700 ms
+		if !isReady(b.status()) {
+			t.Error("not ready after a second")
+		}
+		if n := b.ctl.count(eventUnhealthy); n != 1 {
+			t.Errorf("%d Unhealthy events: early tries must not count", n)
+		}
+	})
+}
+
 func TestLivenessRestarts(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		grace := int64(5)
