@@ -1,6 +1,7 @@
 package objectstest
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -25,8 +26,8 @@ func (s *Store) List(res messages.Resource, namespace string) []objects.Object {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var keys []messages.Key
-	for key := range s.objects {
-		if key.Resource == res && (namespace == "" || key.Namespace == namespace) {
+	for key := range s.kinds[res] {
+		if namespace == "" || key.Namespace == namespace {
 			keys = append(keys, key)
 		}
 	}
@@ -69,7 +70,7 @@ func (s *Store) Resources() []messages.Resource {
 
 func (s *Store) sorted(keys []messages.Key) []objects.Object {
 	slices.SortFunc(keys, func(a, b messages.Key) int {
-		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	out := make([]objects.Object, len(keys))
 	for i, key := range keys {
@@ -80,6 +81,7 @@ func (s *Store) sorted(keys []messages.Key) []objects.Object {
 
 // index adds or removes one object's entries; the caller holds mu.
 func (s *Store) index(key messages.Key, obj objects.Object, add bool) {
+	toggle(s.kinds, key.Resource, key, add)
 	for _, ref := range obj.GetOwnerReferences() {
 		toggle(s.owners, ref.UID, key, add)
 	}

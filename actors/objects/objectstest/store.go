@@ -34,6 +34,7 @@ type Store struct {
 	rev     uint64
 	names   int
 	objects map[messages.Key]objects.Object
+	kinds   map[messages.Resource]map[messages.Key]struct{}
 	owners  map[types.UID]map[messages.Key]struct{}
 	nodes   map[string]map[messages.Key]struct{}
 	served  map[messages.Resource]struct{}
@@ -72,6 +73,7 @@ func New(c clock.PassiveClock, objs ...objects.Object) *Store {
 		clock:     c,
 		followers: make(map[int]follower),
 		objects:   make(map[messages.Key]objects.Object),
+		kinds:     make(map[messages.Resource]map[messages.Key]struct{}),
 		owners:    make(map[types.UID]map[messages.Key]struct{}),
 		nodes:     make(map[string]map[messages.Key]struct{}),
 		served:    make(map[messages.Resource]struct{}),
