@@ -31,7 +31,7 @@ func startReal(ctx context.Context, cfg node.Config, c *cluster.Cluster, p *prog
 	}
 	patience, cancel := context.WithTimeout(ctx, nodeReadyWait)
 	defer cancel()
-	if err := c.WaitNode(patience, cfg.Name); err != nil {
+	if err := waitReady(patience, c, agent); err != nil {
 		fmt.Fprintf(p.out, "  %v; going on, see kubectl describe node %s\n", err, cfg.Name)
 	} else {
 		p.step("node "+cfg.Name, "Ready")
@@ -42,10 +42,24 @@ func startReal(ctx context.Context, cfg node.Config, c *cluster.Cluster, p *prog
 	}, nil
 }
 
+// waitReady waits until the node's agent runs pods and the cluster shows the node as Ready, which a
+// cluster that is resumed does from the start.
+func waitReady(ctx context.Context, c *cluster.Cluster, agent *node.Agent) error {
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for agent.Pods() == nil {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return fmt.Errorf("node %s does not run pods yet", agent.Name())
+		}
+	}
+	return c.WaitNode(ctx, agent.Name())
+}
+
 // nodeReadyWait is how long "ready" is held back for the node; a node in trouble shows in kubectl
 // and heals on its own.
 const nodeReadyWait = 15 * time.Second
-
 
 // withProxy lets the node serve services and names.
 func withProxy(cfg *node.Config) {
