@@ -6,9 +6,12 @@ BIN     := bin
 GO      ?= go
 LDFLAGS := -s -w
 
+# Static programs; and since tests are built alike, they share what has been compiled.
+export CGO_ENABLED := 0
+
 # What containerd can do and troupe does not use is left out: quicker to build, smaller in memory.
 TOOL_TAGS  := no_btrfs no_devmapper no_zfs no_tracing urfave_cli_no_docs osusergo netgo static_build
-TOOL_BUILD := CGO_ENABLED=0 $(GO) build -modfile=tools.mod -trimpath
+TOOL_BUILD := $(GO) build -modfile=tools.mod -trimpath
 
 CONTAINERD         := github.com/containerd/containerd/v2
 CONTAINERD_VERSION := $(shell awk '$$1 == "$(CONTAINERD)" { print $$2 }' tools.mod)
@@ -31,7 +34,7 @@ build: $(BIN)/troupe tools ## build bin/troupe and, beside it, what it runs
 
 .PHONY: $(BIN)/troupe
 $(BIN)/troupe:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $@ ./cmd/troupe
+	$(GO) build -ldflags "$(LDFLAGS)" -o $@ ./cmd/troupe
 
 .PHONY: tools
 tools: $(TOOLS) ## build containerd, its shim, the CNI plugins and pause
@@ -49,7 +52,7 @@ $(CNI_BINS) &: tools.mod
 
 # pause is the only process of a pod's sandbox: see node/host/pause.
 $(BIN)/pause: node/host/pause/main.go
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $@ ./node/host/pause
+	$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $@ ./node/host/pause
 
 # What the node needs of the distribution. kubectl is no package of Debian 12; tests that want the
 # stock one skip without it, and troupe brings its own.
@@ -78,7 +81,7 @@ test: tools ## run all tests; those with real containers need root
 
 .PHONY: race
 race: tools ## run all tests under the race detector
-	$(GO) test -race -timeout 40m ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 40m ./...
 
 .PHONY: check
 check: ## formatting, vet, and the linters of .golangci.yml
