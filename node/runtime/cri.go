@@ -221,7 +221,7 @@ func (c *CRI) ImageStatus(ctx context.Context, image *cri.ImageSpec) (*cri.Image
 
 func (c *CRI) PullImage(ctx context.Context, image *cri.ImageSpec, auth *cri.AuthConfig, sandbox *cri.PodSandboxConfig) (string, error) {
 	r, err := c.img.PullImage(ctx, &cri.PullImageRequest{Image: image, Auth: auth, SandboxConfig: sandbox})
-	return r.GetImageRef(), wrap("pull image", err)
+	return r.GetImageRef(), err // in the runtime's own words, as users know them from Events
 }
 
 func (c *CRI) ListImages(ctx context.Context) ([]*cri.Image, error) {
