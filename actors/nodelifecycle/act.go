@@ -50,42 +50,62 @@ func unusable(taints []corev1.Taint) bool {
 
 // judge does to a pod what its node's state calls for.
 func (l *lifecycle) judge(ctx context.Context, key messages.Key, pod *corev1.Pod, node *corev1.Node) (controller.Result, error) {
-	if silent(node) && ready(pod) {
-		if err := l.markNotReady(ctx, key, pod); err != nil {
-			return controller.Result{}, err
+	var out controller.Result
+	var err error
+	now := l.Clock.Now()
+	switch {
+	case silent(node) && ready(pod):
+		if err = l.setReady(ctx, key, pod, corev1.ConditionFalse); err == nil {
+			l.Recorder.Event(pod, corev1.EventTypeWarning, notReadyReason, "Node is not ready")
+		}
+	case !silent(node) && marked(pod):
+		// The node reports its pods anew when it is back. A report that crossed our mark would be
+		// lost with it, so what is left of the mark is taken off again.
+		if out.After = backSince(node).Add(grace).Sub(now); out.After <= 0 && readyByItself(pod) {
+			err = l.setReady(ctx, key, pod, corev1.ConditionTrue)
 		}
 	}
-	now := l.Clock.Now()
+	if err != nil {
+		return controller.Result{}, err
+	}
 	due, ok := evictionDue(pod, noExecute(node), now)
-	if !ok {
-		return controller.Result{}, nil
+	switch left := due.Sub(now); {
+	case ok && left <= 0:
+		return controller.Result{}, l.evict(ctx, key, pod)
+	case ok && (out.After <= 0 || left < out.After):
+		out.After = left
 	}
-	if left := due.Sub(now); left > 0 {
-		return controller.Result{After: left}, nil
-	}
-	return controller.Result{}, l.evict(ctx, key, pod)
+	return out, nil
 }
 
-// markNotReady takes a pod that nobody hears of out of its Services. Its node, when it comes back,
-// reports the pod anew.
-func (l *lifecycle) markNotReady(ctx context.Context, key messages.Key, pod *corev1.Pod) error {
+// backSince is when a node was last seen to change its mind about being ready.
+func backSince(node *corev1.Node) time.Time {
+	if c := condition(node, corev1.NodeReady); c != nil {
+		return c.LastTransitionTime.Time
+	}
+	return node.CreationTimestamp.Time
+}
+
+// setReady takes a pod that nobody hears of out of its Services, or lets it in again.
+func (l *lifecycle) setReady(ctx context.Context, key messages.Key, pod *corev1.Pod, is corev1.ConditionStatus) error {
 	_, err := l.Writer.Mutate(ctx, key, "status", func(o objects.Object) (objects.Object, error) {
 		p := o.(*corev1.Pod)
+		if p.UID != pod.UID || is == corev1.ConditionTrue && !marked(p) {
+			return p, nil
+		}
 		for i := range p.Status.Conditions {
-			if c := &p.Status.Conditions[i]; p.UID == pod.UID && c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
-				c.Status, c.LastTransitionTime = corev1.ConditionFalse, metav1.NewTime(l.Clock.Now())
-				c.Reason, c.Message = "NodeNotReady", "Node is not ready"
+			if c := &p.Status.Conditions[i]; c.Type == corev1.PodReady && c.Status != is {
+				c.Status, c.LastTransitionTime, c.Reason, c.Message = is, metav1.NewTime(l.Clock.Now()), "", ""
+				if is == corev1.ConditionFalse {
+					c.Reason, c.Message = notReadyReason, "Node is not ready"
+				}
 			}
 		}
 		return p, nil
 	})
-	if apierrors.IsNotFound(err) {
-		return nil
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("mark %s as ready %s: %w", key, is, err)
 	}
-	if err != nil {
-		return fmt.Errorf("mark %s as not ready: %w", key, err)
-	}
-	l.Recorder.Event(pod, corev1.EventTypeWarning, "NodeNotReady", "Node is not ready")
 	return nil
 }
 

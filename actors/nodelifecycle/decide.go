@@ -103,6 +103,26 @@ func ready(pod *corev1.Pod) bool {
 	})
 }
 
+// grace is how long a node that is heard of again has to report its pods.
+const grace = 5 * time.Second
+
+// notReadyReason marks pods that were taken for not ready because their node was silent.
+const notReadyReason = "NodeNotReady"
+
+func marked(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionFalse && c.Reason == notReadyReason
+	})
+}
+
+// readyByItself says that a pod's containers and readiness gates are what makes it ready.
+func readyByItself(pod *corev1.Pod) bool {
+	is := func(t corev1.PodConditionType) bool {
+		return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == t && c.Status == corev1.ConditionTrue })
+	}
+	return is(corev1.ContainersReady) && !slices.ContainsFunc(pod.Spec.ReadinessGates, func(g corev1.PodReadinessGate) bool { return !is(g.ConditionType) })
+}
+
 // evictionDue returns when a pod has to leave because of taints, ok is false when never. A pod's
 // toleration runs from when the taint was added or, if later, from when the pod was placed.
 func evictionDue(pod *corev1.Pod, taints []corev1.Taint, now time.Time) (due time.Time, ok bool) {

@@ -135,7 +135,8 @@ func pod(name string, tolerations ...corev1.Toleration) *corev1.Pod {
 func report(t *testing.T, w *controllertest.World, ready corev1.ConditionStatus) {
 	t.Helper()
 	_, err := w.Mutate(t.Context(), nodeKey, "status", func(o objects.Object) (objects.Object, error) {
-		o.(*corev1.Node).Status.Conditions[0].Status = ready
+		c := &o.(*corev1.Node).Status.Conditions[0]
+		c.Status, c.LastTransitionTime = ready, metav1.Now()
 		return o, nil
 	})
 	if err != nil {
@@ -169,6 +170,34 @@ func TestASilentNodesPodsAreNotReadyAtOnceAndEvictedLater(t *testing.T) {
 			t.Error("a pod that tolerates everything was evicted")
 		}
 	}, node("Ready", "True"), pod("web"), pod("daemon", corev1.Toleration{Operator: corev1.TolerationOpExists}))
+}
+
+// TestAMarkThatCrossedTheNodesReportIsTakenOff: nobody else would, for the report is done with.
+func TestAMarkThatCrossedTheNodesReportIsTakenOff(t *testing.T) {
+	t.Parallel()
+	held := pod("broken")
+	held.Status.Conditions = append(held.Status.Conditions, corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionFalse})
+	fine := pod("web")
+	fine.Status.Conditions = append(fine.Status.Conditions, corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionTrue})
+	controllertest.Run(t, func(t *testing.T, w *controllertest.World) {
+		w.Start(Spec(w.Deps()))
+		report(t, w, corev1.ConditionUnknown)
+		report(t, w, corev1.ConditionTrue)
+		if ready(get(t, w, "web")) {
+			t.Error("marked as ready before the node had its time to say so")
+		}
+		time.Sleep(5 * time.Second)
+		if !ready(get(t, w, "web")) || ready(get(t, w, "broken")) {
+			t.Errorf("web ready %v, broken ready %v", ready(get(t, w, "web")), ready(get(t, w, "broken")))
+		}
+		late := get(t, w, "web")
+		late.Status.Conditions[0].Status, late.Status.Conditions[0].Reason = corev1.ConditionFalse, notReadyReason
+		w.Put(late)
+		w.Settle()
+		if !ready(get(t, w, "web")) {
+			t.Error("a mark that came late stays")
+		}
+	}, node("Ready", "True"), fine, held)
 }
 
 func TestANodeThatComesBackKeepsItsPods(t *testing.T) {

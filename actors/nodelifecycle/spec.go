@@ -52,7 +52,8 @@ func (l *lifecycle) ofNode(ch objects.Change) (out []messages.Key) {
 	return out
 }
 
-// ofPod returns a pod that came to a node, or is ready, where that is not a matter of course.
+// ofPod returns a pod that came to a node, or is ready, where that is not a matter of course, or
+// that bears the mark of a node that was silent.
 func (l *lifecycle) ofPod(ch objects.Change) []messages.Key {
 	pod, _ := ch.New.(*corev1.Pod)
 	if pod == nil || pod.Spec.NodeName == "" || pod.DeletionTimestamp != nil {
@@ -64,7 +65,7 @@ func (l *lifecycle) ofPod(ch objects.Change) []messages.Key {
 		return nil
 	}
 	node, ok := objects.Get[*corev1.Node](l.Reader, messages.KeyOf(messages.Nodes, "", pod.Spec.NodeName))
-	if !ok || !silent(node) && len(noExecute(node)) == 0 {
+	if !ok || !silent(node) && len(noExecute(node)) == 0 && !marked(pod) {
 		return nil
 	}
 	return []messages.Key{ch.Key}
