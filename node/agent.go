@@ -65,7 +65,7 @@ func (a *Agent) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// podsOf finds the pods of an agent that may not have any yet.
+// find looks a pod up; the agent may not have any yet.
 func (a *Agent) find(namespace, name string) (pod.View, bool) {
 	if p := a.pods.Load(); p != nil {
 		return p.Find(namespace, name)
@@ -179,7 +179,13 @@ func (g *agentActor) rise(c actor.Context) {
 	}
 	g.rising = true
 	r := *g.known
-	stage.Go(c, nil, 0, func(ctx context.Context) (*pod.Pods, error) { return g.up(ctx, r) }, func(p *pod.Pods, err error) {
+	stage.Go(c, nil, 0, func(ctx context.Context) (*pod.Pods, error) {
+		p, err := g.up(ctx, r)
+		if err == nil && ctx.Err() != nil { // closed meanwhile: nobody will take them
+			return nil, p.Close(context.WithoutCancel(ctx))
+		}
+		return p, err
+	}, func(p *pod.Pods, err error) {
 		g.rising = false
 		if err != nil {
 			g.log.Warn("pod network is not up, will retry", "node", g.name, "err", err)

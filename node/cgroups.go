@@ -1,6 +1,8 @@
 package node
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,25 +21,35 @@ import (
 
 const (
 	cgroupMount = "/sys/fs/cgroup"
-	// cgroupRoot is the group all pods of this machine live in.
-	cgroupRoot = "/troupe"
+	// cgroupTop is the group all pods of this machine live in, a group below for each data folder.
+	cgroupTop = "/troupe"
 )
+
+// cgroupRoot is the group of all pods of a data folder.
+func cgroupRoot(dataDir string) string {
+	sum := sha256.Sum256([]byte(filepath.Clean(dataDir)))
+	return filepath.Join(cgroupTop, hex.EncodeToString(sum[:4]))
+}
 
 // podCgroups keeps a cgroup around each pod, so that pods share the CPU by what they asked for and
 // none takes more memory than all its containers may.
 type podCgroups struct {
+	root string
+
 	mu   sync.Mutex
 	made map[types.UID]bool
 }
 
-func newCgroups() *podCgroups { return &podCgroups{made: make(map[types.UID]bool)} }
+func newCgroups(dataDir string) *podCgroups {
+	return &podCgroups{root: cgroupRoot(dataDir), made: make(map[types.UID]bool)}
+}
 
-func cgroupOf(uid types.UID) string { return filepath.Join(cgroupRoot, "pod"+string(uid)) }
+func (g *podCgroups) of(uid types.UID) string { return filepath.Join(g.root, "pod"+string(uid)) }
 
 func (g *podCgroups) Ensure(p *corev1.Pod) (string, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	path := cgroupOf(p.UID)
+	path := g.of(p.UID)
 	if g.made[p.UID] {
 		return path, nil
 	}
@@ -91,7 +103,9 @@ func makeCgroup1(path string, s share) error {
 }
 
 func makeCgroup2(path string, s share) error {
-	for _, parent := range []string{cgroupMount, filepath.Join(cgroupMount, cgroupRoot)} {
+	root := filepath.Dir(path)
+	for _, parent := range []string{"/", cgroupTop, root} {
+		parent = filepath.Join(cgroupMount, parent)
 		if err := os.MkdirAll(parent, 0o755); err != nil {
 			return err
 		}
@@ -132,27 +146,44 @@ func (g *podCgroups) Remove(uid types.UID) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.made, uid)
-	return removeCgroup(cgroupOf(uid))
+	return removeCgroup(g.of(uid))
+}
+
+// hierarchies are the folders cgroups live below.
+func hierarchies() ([]string, error) {
+	roots := []string{cgroupMount}
+	if unified() {
+		return roots, nil
+	}
+	list, err := os.ReadDir(cgroupMount)
+	for _, e := range list {
+		roots = append(roots, filepath.Join(cgroupMount, e.Name()))
+	}
+	return roots, err
 }
 
 // removeCgroup removes a cgroup with what is below it, in every hierarchy. Processes in it are an
 // error: they keep it.
 func removeCgroup(path string) error {
-	roots := []string{cgroupMount}
-	if !unified() {
-		list, err := os.ReadDir(cgroupMount)
-		if err != nil {
-			return fmt.Errorf("remove cgroup %s: %w", path, err)
-		}
-		for _, e := range list {
-			roots = append(roots, filepath.Join(cgroupMount, e.Name()))
-		}
-	}
-	var errs []error
+	roots, err := hierarchies()
+	errs := []error{err}
 	for _, root := range roots {
 		errs = append(errs, removeGroupDir(filepath.Join(root, path)))
 	}
 	return errors.Join(errs...)
+}
+
+// removeCgroups removes the groups of all pods of a data folder, and the one above them when no
+// other cluster on this machine uses it.
+func removeCgroups(dataDir string) error {
+	if err := removeCgroup(cgroupRoot(dataDir)); err != nil {
+		return err
+	}
+	roots, err := hierarchies()
+	for _, root := range roots {
+		_ = os.Remove(filepath.Join(root, cgroupTop)) // fails while it holds others
+	}
+	return err
 }
 
 // removeGroupDir removes one folder of groups, the deepest first: the files in them go with them.

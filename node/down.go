@@ -48,7 +48,7 @@ func Down(ctx context.Context, c DownConfig) error {
 		host.Down(ctx, host.Config{DataDir: c.DataDir, RunDir: c.RunDir, BinDir: c.BinDir, Address: c.ContainerdAddress, Log: c.Log}),
 		downVolumes(filepath.Join(c.DataDir, "pods"), c.Log),
 		network.Remove(ctx, nc),
-		removeCgroup(cgroupRoot),
+		removeCgroups(c.DataDir),
 	)
 }
 

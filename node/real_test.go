@@ -45,6 +45,7 @@ type machineUnderTest struct {
 	cfg   pod.Config
 	pods  *pod.Pods
 	stage *stage.System
+	bare  string // cgroup of pods made by hand
 
 	mu      sync.Mutex
 	events  []string
@@ -130,7 +131,7 @@ func newMachine(t testing.TB) *machineUnderTest {
 		if err := host.Down(ctx, hc); err != nil {
 			t.Errorf("down: %v", err)
 		}
-		if err := removeCgroup(cgroupRoot); err != nil {
+		if err := removeCgroups(data); err != nil {
 			t.Errorf("cgroups left: %v", err)
 		}
 	})
@@ -143,7 +144,7 @@ func newMachine(t testing.TB) *machineUnderTest {
 			t.Errorf("remove network: %v", err)
 		}
 	})
-	m := &machineUnderTest{t: t, host: h, reports: map[types.UID][]link.PodReport{}, changed: make(chan struct{}), configs: map[string]*corev1.ConfigMap{}}
+	m := &machineUnderTest{t: t, host: h, bare: cgroupRoot(data) + "/bare", reports: map[types.UID][]link.PodReport{}, changed: make(chan struct{}), configs: map[string]*corev1.ConfigMap{}}
 	if m.rt, err = runtime.DialCRI(h.Socket()); err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +163,7 @@ func newMachine(t testing.TB) *machineUnderTest {
 		Facts: func() pod.Facts {
 			return pod.Facts{HostIPs: []string{"192.0.2.1"}, Cluster: link.Cluster{DNS: "10.96.0.10", Domain: "cluster.local"}}
 		},
-		Cgroups: newCgroups(), LogRoot: filepath.Join(data, "logs"), MinOOMScore: lowestOOMScore(), Parallel: parallelStarts, Log: log,
+		Cgroups: newCgroups(data), LogRoot: filepath.Join(data, "logs"), MinOOMScore: lowestOOMScore(), Parallel: parallelStarts, Log: log,
 	}
 	m.start()
 	t.Cleanup(func() { m.stop() })
@@ -243,8 +244,8 @@ func (m *machineUnderTest) remove(p *corev1.Pod) link.PodReport {
 	if err != nil || len(boxes) > 0 {
 		m.t.Errorf("%s: sandboxes left: %v %v", p.Name, boxes, err)
 	}
-	for _, pattern := range []string{"/sys/fs/cgroup/*" + cgroupRoot, "/sys/fs/cgroup" + cgroupRoot} {
-		if left, _ := filepath.Glob(pattern + "/*" + string(p.UID)); len(left) > 0 {
+	for _, pattern := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup"} {
+		if left, _ := filepath.Glob(pattern + cgroupTop + "/*/*" + string(p.UID)); len(left) > 0 {
 			m.t.Errorf("%s: cgroups left: %v", p.Name, left)
 		}
 	}
@@ -386,7 +387,7 @@ func (m *machineUnderTest) measure(t *testing.T, n int) (bare, ours time.Duratio
 	for i := range n {
 		box := &cri.PodSandboxConfig{
 			Metadata: &cri.PodSandboxMetadata{Name: fmt.Sprintf("bare-%d", i), Namespace: "default", Uid: fmt.Sprintf("bare-%d", i)},
-			Hostname: "bare", LogDirectory: t.TempDir(), Linux: &cri.LinuxPodSandboxConfig{CgroupParent: cgroupRoot + "/bare"},
+			Hostname: "bare", LogDirectory: t.TempDir(), Linux: &cri.LinuxPodSandboxConfig{CgroupParent: m.bare},
 		}
 		begin := time.Now()
 		id, err := m.rt.RunPodSandbox(ctx, box, "")

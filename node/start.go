@@ -169,7 +169,7 @@ func (m *machineNode) up(ctx context.Context, r link.Registered) (*pod.Pods, err
 		Clock:    m.cfg.Clock, Log: m.cfg.Log,
 	}
 	if m.cfg.ContainerdAddress == "" {
-		pc.Cgroups = newCgroups()
+		pc.Cgroups = newCgroups(m.cfg.DataDir)
 	}
 	if pc.Hostname, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("find own name: %w", err)
