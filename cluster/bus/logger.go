@@ -1,8 +1,10 @@
 package bus
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -37,8 +39,23 @@ func (l *logger) Noticef(format string, v ...any) {
 	l.log.Debug("nats-server notice", "text", fmt.Sprintf(format, v...))
 }
 
+// selfHealing are parts of the warnings by which nats-server says that what it keeps beside the
+// messages is older than they are, as it is after a kill, and that it makes it anew from them.
+// Nobody has to act on these.
+var selfHealing = []string{
+	"state is outdated; attempting to recover",
+	"Stream state outdated, ",
+	"Stream state detected prior state, ",
+}
+
 func (l *logger) Warnf(format string, v ...any) {
-	l.log.Warn("nats-server warning", "text", fmt.Sprintf(format, v...))
+	text, level := fmt.Sprintf(format, v...), slog.LevelWarn
+	for _, part := range selfHealing {
+		if strings.Contains(text, part) {
+			level = slog.LevelInfo
+		}
+	}
+	l.log.Log(context.Background(), level, "nats-server warning", "text", text)
 }
 
 func (l *logger) Errorf(format string, v ...any) {
