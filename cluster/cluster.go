@@ -152,7 +152,7 @@ func (c *Cluster) startAPI(ctx context.Context) (err error) {
 	c.api, err = api.New(api.Config{
 		Store: c.state, Events: c.events, Kinds: kinds.All(),
 		Authority: c.authority, Listener: c.cfg.Listener, Also: c.cfg.Also, Insecure: c.cfg.Insecure, Dial: c.cfg.Dial, Advertise: c.cfg.Advertise,
-		NodeDial: c.dialNode, ServiceCIDR: c.cfg.ServiceCIDR, ClusterDomain: c.cfg.Domain, Version: c.cfg.Version,
+		NodeDial: c.dialNode, ServiceCIDR: c.cfg.ServiceCIDR, DNS: c.cfg.dnsAddress(), ClusterDomain: c.cfg.Domain, Version: c.cfg.Version,
 		Checks: map[string]func() error{"nats": c.bus.Healthy, "state": c.state.Healthy},
 		Clock:  c.cfg.Clock, Log: c.cfg.Log,
 	})

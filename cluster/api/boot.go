@@ -19,6 +19,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/cluster/api/kind"
 	"github.com/troupe-run/troupe/cluster/auth"
 	"github.com/troupe-run/troupe/messages"
 )
@@ -160,16 +161,14 @@ next:
 	return out
 }
 
-// kubernetesService is the Service, Endpoints and EndpointSlice that pods reach the API by.
-const kubernetesService = "kubernetes"
-
+// bootService makes the Service, Endpoints and EndpointSlice that pods reach the API by.
 func (s *Server) bootService(ctx context.Context, w objects.Writer) error {
 	if !s.serves(messages.Services) {
 		return nil
 	}
-	ip := s.cfg.ServiceCIDR.Addr().Next().String()
+	ip, _ := s.alloc.Own(metav1.NamespaceDefault, kind.APIService)
 	meta := metav1.ObjectMeta{
-		Name: kubernetesService, Namespace: metav1.NamespaceDefault,
+		Name: kind.APIService, Namespace: metav1.NamespaceDefault,
 		Labels: map[string]string{"component": "apiserver", "provider": "kubernetes"},
 	}
 	target := int(s.cfg.Advertise.Port())
@@ -180,7 +179,7 @@ func (s *Server) bootService(ctx context.Context, w objects.Writer) error {
 	svc := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
 		ClusterIP: ip, ClusterIPs: []string{ip}, Type: corev1.ServiceTypeClusterIP, Ports: []corev1.ServicePort{port},
 	}}
-	err := s.ensure(ctx, w, messages.KeyOf(messages.Services, metav1.NamespaceDefault, kubernetesService), svc,
+	err := s.ensure(ctx, w, messages.KeyOf(messages.Services, metav1.NamespaceDefault, kind.APIService), svc,
 		func(o objects.Object) (objects.Object, bool) {
 			have := o.(*corev1.Service)
 			if len(have.Spec.Ports) == 1 && have.Spec.Ports[0].TargetPort == port.TargetPort {
@@ -222,7 +221,7 @@ func (s *Server) bootSlice(ctx context.Context, w objects.Writer, meta metav1.Ob
 	if !s.serves(messages.EndpointSlices) {
 		return nil
 	}
-	meta.Labels = map[string]string{discoveryv1.LabelServiceName: kubernetesService}
+	meta.Labels = map[string]string{discoveryv1.LabelServiceName: kind.APIService}
 	family := discoveryv1.AddressTypeIPv4
 	if addr.Is6() {
 		family = discoveryv1.AddressTypeIPv6

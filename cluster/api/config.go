@@ -45,6 +45,9 @@ type Config struct {
 	NodeDial func(ctx context.Context, node string) (net.Conn, error)
 	// ServiceCIDR is where cluster IPs are taken from. The zero value means 10.96.0.0/16.
 	ServiceCIDR netip.Prefix
+	// DNS is the address in ServiceCIDR that nodes answer names on; no Service gets it. The zero
+	// value means none.
+	DNS netip.Addr
 	// ClusterDomain ends the DNS names of services. Empty means cluster.local.
 	ClusterDomain string
 	// Issuer is the issuer of service account tokens. Empty means auth.DefaultIssuer.

@@ -97,7 +97,7 @@ func New(cfg Config) (*Server, error) {
 	s.admission = apiadmission.Chain(apiadmission.Config{
 		Reader: cfg.Store, Clock: cfg.Clock, Escalation: auth.NewEscalation(s.rbac, s.authorizer),
 	})
-	s.alloc = alloc.New(cfg.ServiceCIDR, cfg.Store)
+	s.alloc = alloc.New(cfg.ServiceCIDR, cfg.Store, cfg.DNS)
 	s.loopback = s.loopbackConfig()
 	if err := s.assemble(); err != nil {
 		return nil, err

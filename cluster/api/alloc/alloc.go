@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/cluster/api/kind"
@@ -33,15 +34,22 @@ const (
 // Allocator implements kind.Allocators.
 type Allocator struct {
 	cidr  netip.Prefix
-	size  uint64 // usable addresses, the first of which has offset 1
+	size  uint64              // usable addresses, the first of which has offset 1
+	apart map[netip.Addr]bool // set aside, never handed out
 	mu    sync.Mutex
 	ips   map[netip.Addr]struct{}
 	ports map[int32]struct{}
 }
 
-// New hands out addresses of the range that no Service of the reader holds.
-func New(cidr netip.Prefix, reader objects.Reader) *Allocator {
-	a := &Allocator{cidr: cidr.Masked(), ips: make(map[netip.Addr]struct{}), ports: make(map[int32]struct{})}
+// New hands out addresses of the range that no Service of the reader holds, but none of those set
+// apart: the first of the range, which belongs to the Service "kubernetes", and the given ones.
+func New(cidr netip.Prefix, reader objects.Reader, apart ...netip.Addr) *Allocator {
+	a := &Allocator{cidr: cidr.Masked(), ips: make(map[netip.Addr]struct{}), ports: make(map[int32]struct{}), apart: make(map[netip.Addr]bool)}
+	for _, addr := range append(apart, a.at(1)) {
+		if a.cidr.Contains(addr) {
+			a.apart[addr], a.ips[addr] = true, struct{}{}
+		}
+	}
 	bits := cidr.Addr().BitLen() - cidr.Bits()
 	// Ranges beyond this are more than anybody uses; the rest of a large IPv6 range is left alone.
 	a.size = 1<<min(bits, 20) - 1
@@ -76,6 +84,14 @@ func (a *Allocator) DefaultIPFamily() corev1.IPFamily {
 		return corev1.IPv4Protocol
 	}
 	return corev1.IPv6Protocol
+}
+
+// Own returns the address that is set apart for the Service of this name.
+func (a *Allocator) Own(namespace, name string) (ip string, ok bool) {
+	if namespace != metav1.NamespaceDefault || name != kind.APIService {
+		return "", false
+	}
+	return a.at(1).String(), true
 }
 
 // AllocateIP reserves the address asked for, or a free one.
@@ -147,7 +163,9 @@ func (a *Allocator) ReleaseIP(ip string) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.ips, addr)
+	if !a.apart[addr] {
+		delete(a.ips, addr)
+	}
 }
 
 // AllocateNodePort reserves the port asked for, or a free one.

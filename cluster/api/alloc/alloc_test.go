@@ -28,8 +28,8 @@ func TestSmallRangeIsHandedOutWholeAndOnce(t *testing.T) {
 		family corev1.IPFamily
 		want   int
 	}{
-		"IPv4 without network and broadcast": {"10.0.0.0/28", corev1.IPv4Protocol, 14},
-		"IPv6 without the network":           {"fd00::/124", corev1.IPv6Protocol, 15},
+		"IPv4 without network and broadcast": {"10.0.0.0/28", corev1.IPv4Protocol, 13},
+		"IPv6 without the network":           {"fd00::/124", corev1.IPv6Protocol, 14},
 	} {
 		t.Run(name, func(t *testing.T) {
 			prefix := netip.MustParsePrefix(tc.cidr)
@@ -77,5 +77,28 @@ func TestWhatServicesHoldIsTaken(t *testing.T) {
 	}
 	if _, err := a.AllocateIP(t.Context(), corev1.IPv6Protocol, ""); !errors.Is(err, kind.ErrRange) {
 		t.Errorf("other family: %v, want ErrRange", err)
+	}
+}
+
+func TestWhatIsSetApartIsNotHandedOut(t *testing.T) {
+	t.Parallel()
+	outside := netip.MustParseAddr("10.0.1.10")
+	a := alloc.New(netip.MustParsePrefix("10.0.0.0/28"), services{}, netip.MustParseAddr("10.0.0.10"), outside, netip.Addr{})
+	for _, ip := range []string{"10.0.0.1", "10.0.0.10"} {
+		for range 2 {
+			if _, err := a.AllocateIP(t.Context(), corev1.IPv4Protocol, ip); !errors.Is(err, kind.ErrAllocated) {
+				t.Errorf("%s: %v, want ErrAllocated", ip, err)
+			}
+			a.ReleaseIP(ip)
+		}
+	}
+	if _, err := a.AllocateIP(t.Context(), corev1.IPv4Protocol, outside.String()); !errors.Is(err, kind.ErrRange) {
+		t.Errorf("%s: %v, want ErrRange", outside, err)
+	}
+	if ip, ok := a.Own("default", "kubernetes"); ip != "10.0.0.1" || !ok {
+		t.Errorf("the API's Service has %q, %t", ip, ok)
+	}
+	if ip, ok := a.Own("other", "kubernetes"); ok {
+		t.Errorf("a Service of the same name elsewhere has %s", ip)
 	}
 }

@@ -77,6 +77,10 @@ func (h *holding) addresses(ctx context.Context, s, old *corev1.Service) field.E
 	if old != nil && hasClusterIP(old) && len(old.Spec.ClusterIPs) > 0 {
 		return nil // held already; a change is refused by validation
 	}
+	if own, ok := h.alloc.Own(s.Namespace, s.Name); ok && (spec.ClusterIP == "" || spec.ClusterIP == own) {
+		spec.ClusterIP, spec.ClusterIPs = own, []string{own}
+		return nil
+	}
 	ip, err := h.alloc.AllocateIP(ctx, spec.IPFamilies[0], spec.ClusterIP)
 	if err != nil {
 		asked := spec.ClusterIPs
