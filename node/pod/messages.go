@@ -33,7 +33,6 @@ type (
 		name, id string
 		kind     probe.Kind
 		ok       bool
-		message  string
 	}
 	// probeDue is a probe's own timer.
 	probeDue struct{}

@@ -230,5 +230,5 @@ func (p *probeActor) count(c actor.Context, ok bool, output string) {
 	p.told, p.verdict = true, ok
 	// A failed startup or liveness probe ends this run, a passed startup probe ends the probe.
 	p.finished = p.target.Kind == probe.Startup || p.target.Kind == probe.Liveness && !ok
-	c.Send(c.Parent(), probed{name: p.target.Container.Name, id: p.target.ID, kind: p.target.Kind, ok: ok, message: output})
+	c.Send(c.Parent(), probed{name: p.target.Container.Name, id: p.target.ID, kind: p.target.Kind, ok: ok})
 }

@@ -183,11 +183,6 @@ func (c *CRI) ReopenContainerLog(ctx context.Context, id string) error {
 	return wrap("reopen container log", err)
 }
 
-func (c *CRI) ListContainerStats(ctx context.Context, filter *cri.ContainerStatsFilter) ([]*cri.ContainerStats, error) {
-	r, err := c.rt.ListContainerStats(ctx, &cri.ListContainerStatsRequest{Filter: filter})
-	return r.GetStats(), wrap("list container stats", err)
-}
-
 func (c *CRI) ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (stdout, stderr []byte, code int32, err error) {
 	if timeout > 0 {
 		// The runtime kills the command at its timeout; the call itself gets a little longer to say so.
@@ -222,21 +217,6 @@ func (c *CRI) ImageStatus(ctx context.Context, image *cri.ImageSpec) (*cri.Image
 func (c *CRI) PullImage(ctx context.Context, image *cri.ImageSpec, auth *cri.AuthConfig, sandbox *cri.PodSandboxConfig) (string, error) {
 	r, err := c.img.PullImage(ctx, &cri.PullImageRequest{Image: image, Auth: auth, SandboxConfig: sandbox})
 	return r.GetImageRef(), err // in the runtime's own words, as users know them from Events
-}
-
-func (c *CRI) ListImages(ctx context.Context) ([]*cri.Image, error) {
-	r, err := c.img.ListImages(ctx, &cri.ListImagesRequest{})
-	return r.GetImages(), wrap("list images", err)
-}
-
-func (c *CRI) RemoveImage(ctx context.Context, image *cri.ImageSpec) error {
-	_, err := c.img.RemoveImage(ctx, &cri.RemoveImageRequest{Image: image})
-	return wrap("remove image", gone(err))
-}
-
-func (c *CRI) ImageFsInfo(ctx context.Context) ([]*cri.FilesystemUsage, error) {
-	r, err := c.img.ImageFsInfo(ctx, &cri.ImageFsInfoRequest{})
-	return r.GetImageFilesystems(), wrap("image file systems", err)
 }
 
 var _ Runtime = (*CRI)(nil)

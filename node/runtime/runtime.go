@@ -56,8 +56,6 @@ type Containers interface {
 	ListContainers(ctx context.Context, filter *cri.ContainerFilter) ([]*cri.Container, error)
 	// ReopenContainerLog makes the runtime open the container's log file anew, after a rotation.
 	ReopenContainerLog(ctx context.Context, id string) error
-	// ListContainerStats returns the usage of containers that match; a nil filter means all.
-	ListContainerStats(ctx context.Context, filter *cri.ContainerStatsFilter) ([]*cri.ContainerStats, error)
 }
 
 // Streams runs commands in containers. The URLs lead to the runtime's own streaming server.
@@ -79,10 +77,4 @@ type Images interface {
 	ImageStatus(ctx context.Context, image *cri.ImageSpec) (*cri.Image, error)
 	// PullImage pulls an image and returns its reference.
 	PullImage(ctx context.Context, image *cri.ImageSpec, auth *cri.AuthConfig, sandbox *cri.PodSandboxConfig) (string, error)
-	// ListImages returns all images.
-	ListImages(ctx context.Context) ([]*cri.Image, error)
-	// RemoveImage removes an image.
-	RemoveImage(ctx context.Context, image *cri.ImageSpec) error
-	// ImageFsInfo returns the usage of the file systems images live on.
-	ImageFsInfo(ctx context.Context) ([]*cri.FilesystemUsage, error)
 }

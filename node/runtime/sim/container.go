@@ -222,7 +222,3 @@ func (r *Runtime) ListContainers(_ context.Context, f *cri.ContainerFilter) ([]*
 
 // ReopenContainerLog does nothing: a simulated log never rotates.
 func (r *Runtime) ReopenContainerLog(context.Context, string) error { return nil }
-
-func (r *Runtime) ListContainerStats(context.Context, *cri.ContainerStatsFilter) ([]*cri.ContainerStats, error) {
-	return nil, nil
-}

@@ -48,25 +48,3 @@ func (r *Runtime) PullImage(ctx context.Context, image *cri.ImageSpec, _ *cri.Au
 	r.images[name] = &cri.Image{Id: ref, RepoTags: []string{name}, RepoDigests: []string{name + "@" + ref}, Size: 1 << 20, Spec: &cri.ImageSpec{Image: name}}
 	return ref, nil
 }
-
-func (r *Runtime) ListImages(context.Context) ([]*cri.Image, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.down != nil {
-		return nil, r.down
-	}
-	out := make([]*cri.Image, 0, len(r.images))
-	for _, i := range r.images {
-		out = append(out, i)
-	}
-	return out, nil
-}
-
-func (r *Runtime) RemoveImage(_ context.Context, image *cri.ImageSpec) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.images, image.GetImage())
-	return r.down
-}
-
-func (r *Runtime) ImageFsInfo(context.Context) ([]*cri.FilesystemUsage, error) { return nil, nil }
