@@ -52,14 +52,21 @@ func (c *Cluster) apply(obj *unstructured.Unstructured) error {
 	return err
 }
 
-// Patch merges a fragment of YAML or JSON into an object, named as in "Deployment default/web".
+// Patch merges a fragment of YAML or JSON into an object, named as in "Deployment default/web", as
+// kubectl patch does: by strategic merge where the kind has one.
 func (c *Cluster) Patch(name, fragment string) {
 	c.t.Helper()
 	res, object, err := c.names.find(name)
 	c.must(err)
 	body, err := yaml.ToJSON([]byte(fragment))
 	c.must(err)
-	if _, err := res.Patch(c.t.Context(), object, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}); err != nil {
+	for _, how := range []types.PatchType{types.StrategicMergePatchType, types.MergePatchType} {
+		_, err = res.Patch(c.t.Context(), object, how, body, metav1.PatchOptions{FieldManager: fieldManager})
+		if !apierrors.IsUnsupportedMediaType(err) {
+			break
+		}
+	}
+	if err != nil {
 		c.t.Fatalf("patch %s: %v", name, err)
 	}
 }
