@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/klog/v2"
 
 	"github.com/troupe-run/troupe/cluster"
 	"github.com/troupe-run/troupe/cluster/bus"
@@ -135,6 +136,7 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 		return fmt.Errorf("--log-level: %q is not known; choose debug, info, warn or error", cfg.logLevel)
 	}
 	log := slog.New(slog.NewTextHandler(errOut, &slog.HandlerOptions{Level: level}))
+	klog.SetSlogLogger(log) // Kubernetes' libraries talk to a logger of the whole process
 	if cfg.nodeName == "" {
 		if cfg.nodeName, err = hostName(); err != nil {
 			return err
