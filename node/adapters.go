@@ -28,7 +28,7 @@ func (i images) Ensure(ctx context.Context, p *corev1.Pod, c *corev1.Container, 
 	ref, err := i.puller.Ensure(ctx, image.Request{
 		Image: c.Image, Policy: c.ImagePullPolicy, Secrets: secrets, PodUID: string(p.UID), Sandbox: sandbox,
 		Event: func(kind, reason, message string) {
-			i.record(link.Event{Pod: p, Type: kind, Reason: reason, Message: message})
+			i.record(link.Event{Pod: p, FieldPath: pod.FieldPath(p, c.Name), Type: kind, Reason: reason, Message: message})
 		},
 	})
 	var e *image.Error

@@ -137,7 +137,7 @@ func (n *node) event(r *nodepb.EventReport) {
 	if obj == nil {
 		return
 	}
-	n.cfg.Recorder.Event(obj, r.GetType(), r.GetReason(), r.GetMessage())
+	n.cfg.Recorder.EventOf(obj, r.GetFieldPath(), r.GetType(), r.GetReason(), r.GetMessage())
 }
 
 // subject is the object an event is about, by its reference alone when it is gone already; nil

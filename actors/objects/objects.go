@@ -77,6 +77,8 @@ type Writer interface {
 type Recorder interface {
 	// Event records that reason happened to obj; eventType is core/v1 Normal or Warning.
 	Event(obj Object, eventType, reason, message string)
+	// EventOf is Event about a part of obj, named by its field path as in "spec.containers{web}".
+	EventOf(obj Object, fieldPath, eventType, reason, message string)
 }
 
 // Get is [Reader.Get] with the object's own type; ok is false for another type too.

@@ -214,8 +214,13 @@ func TestRecorderCountsRepeats(t *testing.T) {
 		list, err := c.client.CoreV1().Events("default").List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.kind=Namespace,reason=Odd"})
 		return err == nil && len(list.Items) == 1 && list.Items[0].Count == 3 && list.Items[0].Source.Component == "tester"
 	})
+	r.EventOf(ns, "spec.finalizers", corev1.EventTypeWarning, "Odd", "something is odd") // another event: of a part
+	eventually(t, func() bool {
+		list, err := c.client.CoreV1().Events("default").List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.fieldPath=spec.finalizers"})
+		return err == nil && len(list.Items) == 1 && list.Items[0].Count == 1 && list.Items[0].InvolvedObject.Name == "default"
+	})
 	newer, err := c.client.EventsV1().Events("default").List(ctx, metav1.ListOptions{FieldSelector: "reason=Odd"})
-	if err != nil || len(newer.Items) != 1 || newer.Items[0].Note != "something is odd" || newer.Items[0].Regarding.Name != "default" {
+	if err != nil || len(newer.Items) != 2 || newer.Items[0].Note != "something is odd" || newer.Items[0].Regarding.Name != "default" {
 		t.Errorf("as events.k8s.io/v1: %+v, %v", newer, err)
 	}
 }

@@ -50,7 +50,7 @@ type occurrence struct {
 
 // same says which occurrences count as repeats of each other.
 type same struct {
-	component, uid, kind, namespace, name, eventType, reason, message string
+	component, uid, kind, namespace, name, part, eventType, reason, message string
 }
 
 func newRecorder(s *Server) *recorder {
@@ -74,7 +74,13 @@ type componentRecorder struct {
 
 // Event records that reason happened to obj.
 func (c componentRecorder) Event(obj objects.Object, eventType, reason, message string) {
+	c.EventOf(obj, "", eventType, reason, message)
+}
+
+// EventOf records that reason happened to a part of obj.
+func (c componentRecorder) EventOf(obj objects.Object, fieldPath, eventType, reason, message string) {
 	about := c.s.reference(obj)
+	about.FieldPath = fieldPath
 	o := &occurrence{c.component, about, eventType, reason, message, metav1.NewTime(c.s.cfg.Clock.Now())}
 	var h maphash.Hash
 	h.SetSeed(c.seed)
@@ -129,7 +135,7 @@ type allowance struct {
 }
 
 func (r *recorder) write(ctx context.Context, l *laneState, o *occurrence) {
-	id := same{o.component, string(o.about.UID), o.about.Kind, o.about.Namespace, o.about.Name, o.eventType, o.reason, o.message}
+	id := same{o.component, string(o.about.UID), o.about.Kind, o.about.Namespace, o.about.Name, o.about.FieldPath, o.eventType, o.reason, o.message}
 	if !l.allow(o) {
 		return
 	}

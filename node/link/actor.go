@@ -194,7 +194,7 @@ func (l *link) sendNode() {
 }
 
 func (l *link) record(e Event) {
-	m := &nodepb.EventReport{Type: e.Type, Reason: e.Reason, Message: e.Message}
+	m := &nodepb.EventReport{Type: e.Type, Reason: e.Reason, Message: e.Message, FieldPath: e.FieldPath}
 	if e.Pod != nil {
 		m.Ref = &nodepb.Ref{Kind: nodepb.Kind_KIND_POD, Namespace: e.Pod.Namespace, Name: e.Pod.Name, Uid: string(e.Pod.UID)}
 	}

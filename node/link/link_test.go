@@ -387,11 +387,11 @@ func TestEvents(t *testing.T) {
 		w.store.Put(pod("a", "n1"), pod("b", "n2"))
 		a := w.agent("n1")
 		settle(time.Second)
-		a.Record(link.Event{Pod: w.pod("a"), Type: "Normal", Reason: "Started", Message: "web"})
+		a.Record(link.Event{Pod: w.pod("a"), FieldPath: "spec.containers{web}", Type: "Normal", Reason: "Started", Message: "web"})
 		a.Record(link.Event{Pod: w.pod("b"), Type: "Normal", Reason: "Started", Message: "not its own"})
 		a.Record(link.Event{Type: "Warning", Reason: "DiskPressure", Message: "full"})
 		settle(time.Second)
-		want := []string{"pods/default/a Normal Started: web", "nodes/n1 Warning DiskPressure: full"}
+		want := []string{"pods/default/a Normal Started: web (spec.containers{web})", "nodes/n1 Warning DiskPressure: full"}
 		if got := w.store.Recorder.Events(); !slices.Equal(got, want) {
 			t.Errorf("events = %q, want %q", got, want)
 		}

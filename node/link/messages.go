@@ -93,6 +93,9 @@ type reportKey types.UID
 // Pod is nil.
 type Event struct {
 	Pod *corev1.Pod
+	// FieldPath is the part of the pod it is about, as in "spec.containers{web}"; empty means the
+	// whole pod.
+	FieldPath string
 	// Type is corev1.EventTypeNormal or corev1.EventTypeWarning.
 	Type    string
 	Reason  string

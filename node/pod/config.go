@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -194,7 +195,25 @@ func (c *Config) defaults() {
 
 // record writes a Kubernetes Event about a pod.
 func (c *Config) record(p *corev1.Pod, kind, reason, format string, args ...any) {
+	c.recordOf(p, "", kind, reason, format, args...)
+}
+
+// recordOf writes a Kubernetes Event about a container of a pod.
+func (c *Config) recordOf(p *corev1.Pod, container, kind, reason, format string, args ...any) {
 	if p != nil {
-		c.Control.Record(link.Event{Pod: p, Type: kind, Reason: reason, Message: fmt.Sprintf(format, args...)})
+		c.Control.Record(link.Event{Pod: p, FieldPath: FieldPath(p, container), Type: kind, Reason: reason, Message: fmt.Sprintf(format, args...)})
 	}
+}
+
+// FieldPath names a container of a pod as Events do, such as "spec.containers{web}"; it is empty
+// when the pod has no such container.
+func FieldPath(p *corev1.Pod, container string) string {
+	is := func(c corev1.Container) bool { return c.Name == container }
+	switch {
+	case slices.ContainsFunc(p.Spec.Containers, is):
+		return "spec.containers{" + container + "}"
+	case slices.ContainsFunc(p.Spec.InitContainers, is):
+		return "spec.initContainers{" + container + "}"
+	}
+	return ""
 }

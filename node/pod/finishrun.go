@@ -20,7 +20,7 @@ import (
 
 // stopContainer runs the preStop hook and ends the container, both within the grace period.
 func (fx *effects) stopContainer(ctx context.Context, a action, in input) (outcome, error) {
-	fx.cfg.record(in.pod, corev1.EventTypeNormal, eventKilling, "%s", a.reason)
+	fx.cfg.recordOf(in.pod, a.name, corev1.EventTypeNormal, eventKilling, "%s", a.reason)
 	left := a.grace
 	if a.hook && left > 0 && in.pod != nil {
 		left = fx.preStop(ctx, a, in)
@@ -45,7 +45,7 @@ func (fx *effects) preStop(ctx context.Context, a action, in input) time.Duratio
 	bounded, cancel := context.WithTimeout(ctx, a.grace)
 	defer cancel()
 	if err := fx.hook(bounded, in.pod, c, c.Lifecycle.PreStop, a.id, podHost(in.pod, in.ips, fx.cfg.Facts().HostIPs)); err != nil && ctx.Err() == nil {
-		fx.cfg.record(in.pod, corev1.EventTypeWarning, eventFailedPreStop, "PreStopHook failed")
+		fx.cfg.recordOf(in.pod, a.name, corev1.EventTypeWarning, eventFailedPreStop, "PreStopHook failed")
 	}
 	return max(a.grace-fx.cfg.Clock.Now().Sub(begin), minGrace)
 }

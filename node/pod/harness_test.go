@@ -28,6 +28,7 @@ type control struct {
 	begin   time.Time
 	reports []link.PodReport
 	events  []string
+	parts   map[string]string // by reason, the field path of the newest event
 	cms     map[string]*corev1.ConfigMap
 }
 
@@ -47,6 +48,7 @@ func (c *control) Record(e link.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.events = append(c.events, fmt.Sprintf("%s %s: %s", time.Since(c.begin).Round(time.Millisecond), e.Reason, e.Message))
+	c.parts[e.Reason] = e.FieldPath
 }
 
 func (c *control) count(reason string) int {
@@ -139,7 +141,7 @@ func inBubble(t *testing.T, fn func(t *testing.T, b *bench)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{
 			t: t, rt: sim.New(sim.Config{Node: "n1"}),
-			ctl:  &control{begin: time.Now(), cms: map[string]*corev1.ConfigMap{}},
+			ctl:  &control{begin: time.Now(), cms: map[string]*corev1.ConfigMap{}, parts: map[string]string{}},
 			vols: &volumes{up: map[types.UID]bool{}},
 		}
 		b.start()

@@ -405,7 +405,7 @@ func (p *podActor) backOffEvents(now time.Time) {
 		}
 		if _, at := x.crash.next(run.started, run.finished); now.Before(at) {
 			x.backOffTold = run.id
-			p.cfg.record(p.s.pod, corev1.EventTypeWarning, eventBackOff, "Back-off restarting failed container %s in pod %s", name, fullName(p.s.pod))
+			p.cfg.recordOf(p.s.pod, name, corev1.EventTypeWarning, eventBackOff, "Back-off restarting failed container %s in pod %s", name, fullName(p.s.pod))
 		}
 	}
 }

@@ -181,7 +181,7 @@ func (p *probeActor) run(c actor.Context) {
 	}, func(r probe.Result, err error) {
 		switch {
 		case err != nil || r == probe.Unknown: // of the prober, not of the container
-			p.cfg.record(p.target.Pod, corev1.EventTypeWarning, eventUnhealthy, "%s probe errored and resulted in unknown state: %s", p.target.Kind, output)
+			p.cfg.recordOf(p.target.Pod, p.target.Container.Name, corev1.EventTypeWarning, eventUnhealthy, "%s probe errored and resulted in unknown state: %s", p.target.Kind, output)
 		case r == probe.Success || !early:
 			p.count(c, r == probe.Success, output)
 		}
@@ -213,7 +213,7 @@ func (p *probeActor) next(r probe.Result, begin time.Time) time.Duration {
 // count folds one result into the verdict and tells the pod when it changes.
 func (p *probeActor) count(c actor.Context, ok bool, output string) {
 	if !ok {
-		p.cfg.record(p.target.Pod, corev1.EventTypeWarning, eventUnhealthy, "%s probe failed: %s", p.target.Kind, output)
+		p.cfg.recordOf(p.target.Pod, p.target.Container.Name, corev1.EventTypeWarning, eventUnhealthy, "%s probe failed: %s", p.target.Kind, output)
 	}
 	if ok == p.last && p.inARow > 0 {
 		p.inARow++

@@ -21,7 +21,7 @@ func (fx *effects) startContainer(ctx context.Context, a action, in input) (outc
 	id, err := fx.create(ctx, a, in, c, next)
 	if err != nil {
 		if ctx.Err() == nil {
-			fx.cfg.record(p, corev1.EventTypeWarning, eventFailed, "Error: %s", asTrouble(err).Message)
+			fx.cfg.recordOf(p, a.name, corev1.EventTypeWarning, eventFailed, "Error: %s", asTrouble(err).Message)
 		}
 		rest, listErr := fx.list(ctx, in.uid)
 		if listErr != nil {
@@ -29,7 +29,7 @@ func (fx *effects) startContainer(ctx context.Context, a action, in input) (outc
 		}
 		return outcome{containers: rest.containers, crash: next}, err
 	}
-	fx.cfg.record(p, corev1.EventTypeNormal, eventCreated, "Created container: %s", c.Name)
+	fx.cfg.recordOf(p, c.Name, corev1.EventTypeNormal, eventCreated, "Created container: %s", c.Name)
 	err = fx.cfg.Runtime.StartContainer(ctx, id)
 	x, readErr := fx.status(ctx, id, a.id)
 	o := outcome{crash: next}
@@ -38,11 +38,11 @@ func (fx *effects) startContainer(ctx context.Context, a action, in input) (outc
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			fx.cfg.record(p, corev1.EventTypeWarning, eventFailed, "Error: %s", words(err))
+			fx.cfg.recordOf(p, c.Name, corev1.EventTypeWarning, eventFailed, "Error: %s", words(err))
 		}
 		return o, &Trouble{Reason: reasonRun, Message: words(err)}
 	}
-	fx.cfg.record(p, corev1.EventTypeNormal, eventStarted, "Started container %s", c.Name)
+	fx.cfg.recordOf(p, c.Name, corev1.EventTypeNormal, eventStarted, "Started container %s", c.Name)
 	if readErr != nil {
 		return o, readErr
 	}
@@ -50,8 +50,8 @@ func (fx *effects) startContainer(ctx context.Context, a action, in input) (outc
 		return o, nil
 	}
 	if err := fx.hook(ctx, p, c, c.Lifecycle.PostStart, x.id, podHost(p, in.ips, fx.cfg.Facts().HostIPs)); err != nil && ctx.Err() == nil {
-		fx.cfg.record(p, corev1.EventTypeWarning, eventFailedPostStart, "PostStartHook failed")
-		fx.cfg.record(p, corev1.EventTypeNormal, eventKilling, "FailedPostStartHook")
+		fx.cfg.recordOf(p, c.Name, corev1.EventTypeWarning, eventFailedPostStart, "PostStartHook failed")
+		fx.cfg.recordOf(p, c.Name, corev1.EventTypeNormal, eventKilling, "FailedPostStartHook")
 		killErr := fx.cfg.Runtime.StopContainer(ctx, x.id, grace(p))
 		if killErr != nil {
 			return o, killErr

@@ -95,7 +95,10 @@ type Down struct {
 	//	*Down_Probe
 	//	*Down_Acks
 	//	*Down_Token
-	Body          isDown_Body `protobuf_oneof:"body"`
+	Body isDown_Body `protobuf_oneof:"body"`
+	// The cluster's id. Epochs of different clusters cannot be compared: a node that hears of another
+	// cluster than the one it knows forgets the epoch it has seen.
+	Cluster       string `protobuf:"bytes,9,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -203,6 +206,13 @@ func (x *Down) GetToken() *TokenReply {
 		}
 	}
 	return nil
+}
+
+func (x *Down) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
 }
 
 type isDown_Body interface {
@@ -365,8 +375,10 @@ type Cluster struct {
 	PodCidr     string `protobuf:"bytes,3,opt,name=pod_cidr,json=podCidr,proto3" json:"pod_cidr,omitempty"`
 	ServiceCidr string `protobuf:"bytes,4,opt,name=service_cidr,json=serviceCidr,proto3" json:"service_cidr,omitempty"`
 	// The address and port of the "kubernetes" service.
-	ApiIp         string `protobuf:"bytes,5,opt,name=api_ip,json=apiIp,proto3" json:"api_ip,omitempty"`
-	ApiPort       uint32 `protobuf:"varint,6,opt,name=api_port,json=apiPort,proto3" json:"api_port,omitempty"`
+	ApiIp   string `protobuf:"bytes,5,opt,name=api_ip,json=apiIp,proto3" json:"api_ip,omitempty"`
+	ApiPort uint32 `protobuf:"varint,6,opt,name=api_port,json=apiPort,proto3" json:"api_port,omitempty"`
+	// Tells clusters apart: one that was set up anew under the same address has another id.
+	Id            string `protobuf:"bytes,7,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -441,6 +453,13 @@ func (x *Cluster) GetApiPort() uint32 {
 		return x.ApiPort
 	}
 	return 0
+}
+
+func (x *Cluster) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
 }
 
 // Delta changes the set of objects the node should have. Deltas of a session are numbered without
@@ -1364,11 +1383,13 @@ func (x *NodeReport) GetStatus() []byte {
 // EventReport ("event") asks for a Kubernetes Event about a pod, or about the node when ref has
 // no name. It is not confirmed.
 type EventReport struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
-	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	Message       string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Ref     *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Type    string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Reason  string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	// The part of the object that the event is about, as in "spec.containers{web}".
+	FieldPath     string `protobuf:"bytes,5,opt,name=field_path,json=fieldPath,proto3" json:"field_path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1427,6 +1448,13 @@ func (x *EventReport) GetReason() string {
 func (x *EventReport) GetMessage() string {
 	if x != nil {
 		return x.Message
+	}
+	return ""
+}
+
+func (x *EventReport) GetFieldPath() string {
+	if x != nil {
+		return x.FieldPath
 	}
 	return ""
 }
@@ -1598,7 +1626,7 @@ var File_nodepb_node_proto protoreflect.FileDescriptor
 
 const file_nodepb_node_proto_rawDesc = "" +
 	"\n" +
-	"\x11nodepb/node.proto\x12\vtroupe.node\"\xd7\x02\n" +
+	"\x11nodepb/node.proto\x12\vtroupe.node\"\xf1\x02\n" +
 	"\x04Down\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x123\n" +
@@ -1607,7 +1635,8 @@ const file_nodepb_node_proto_rawDesc = "" +
 	"\x05delta\x18\x05 \x01(\v2\x12.troupe.node.DeltaH\x00R\x05delta\x12*\n" +
 	"\x05probe\x18\x06 \x01(\v2\x12.troupe.node.ProbeH\x00R\x05probe\x12'\n" +
 	"\x04acks\x18\a \x01(\v2\x11.troupe.node.AcksH\x00R\x04acks\x12/\n" +
-	"\x05token\x18\b \x01(\v2\x17.troupe.node.TokenReplyH\x00R\x05tokenB\x06\n" +
+	"\x05token\x18\b \x01(\v2\x17.troupe.node.TokenReplyH\x00R\x05token\x12\x18\n" +
+	"\acluster\x18\t \x01(\tR\aclusterB\x06\n" +
 	"\x04body\"\n" +
 	"\n" +
 	"\bAnnounce\"\x85\x01\n" +
@@ -1615,14 +1644,15 @@ const file_nodepb_node_proto_rawDesc = "" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\fR\x04node\x12.\n" +
 	"\acluster\x18\x03 \x01(\v2\x14.troupe.node.ClusterR\acluster\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error\"\xa8\x01\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"\xb8\x01\n" +
 	"\aCluster\x12\x15\n" +
 	"\x06dns_ip\x18\x01 \x01(\tR\x05dnsIp\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12\x19\n" +
 	"\bpod_cidr\x18\x03 \x01(\tR\apodCidr\x12!\n" +
 	"\fservice_cidr\x18\x04 \x01(\tR\vserviceCidr\x12\x15\n" +
 	"\x06api_ip\x18\x05 \x01(\tR\x05apiIp\x12\x19\n" +
-	"\bapi_port\x18\x06 \x01(\rR\aapiPort\"\xab\x01\n" +
+	"\bapi_port\x18\x06 \x01(\rR\aapiPort\x12\x0e\n" +
+	"\x02id\x18\a \x01(\tR\x02id\"\xab\x01\n" +
 	"\x05Delta\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x14\n" +
 	"\x05reset\x18\x02 \x01(\bR\x05reset\x12\x12\n" +
@@ -1687,12 +1717,14 @@ const file_nodepb_node_proto_rawDesc = "" +
 	"NodeReport\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x16\n" +
-	"\x06status\x18\x03 \x01(\fR\x06status\"w\n" +
+	"\x06status\x18\x03 \x01(\fR\x06status\"\x96\x01\n" +
 	"\vEventReport\x12\"\n" +
 	"\x03ref\x18\x01 \x01(\v2\x10.troupe.node.RefR\x03ref\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"\xd7\x01\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12\x1d\n" +
+	"\n" +
+	"field_path\x18\x05 \x01(\tR\tfieldPath\"\xd7\x01\n" +
 	"\fTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +

@@ -141,7 +141,16 @@ func (r *Recorder) Event(obj objects.Object, eventType, reason, message string) 
 	r.events = append(r.events, KeyOf(obj).String()+" "+eventType+" "+reason+": "+message)
 }
 
-// Events returns "<key> <type> <reason>: <message>" of each event since the last call.
+// EventOf implements objects.Recorder.
+func (r *Recorder) EventOf(obj objects.Object, fieldPath, eventType, reason, message string) {
+	if fieldPath != "" {
+		message += " (" + fieldPath + ")"
+	}
+	r.Event(obj, eventType, reason, message)
+}
+
+// Events returns "<key> <type> <reason>: <message>" of each event since the last call; the part it
+// is about, if any, follows in brackets.
 func (r *Recorder) Events() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
