@@ -32,6 +32,7 @@ import (
 	"github.com/troupe-run/troupe/node/probe"
 	"github.com/troupe-run/troupe/node/runtime"
 	"github.com/troupe-run/troupe/node/volume"
+	"github.com/troupe-run/troupe/proxy/netlab"
 )
 
 const workerImage = "troupe.test/worker:1"
@@ -122,6 +123,7 @@ func newMachine(t testing.TB) *machineUnderTest {
 	if err := host.Preflight(hc); err != nil {
 		t.Skipf("no real containers here: %v", err)
 	}
+	netlab.Alone(t)
 	ctx := context.Background()
 	h, err := host.Start(ctx, hc)
 	if err != nil {

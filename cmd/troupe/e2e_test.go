@@ -28,16 +28,13 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/troupe-run/troupe/node/host"
+	"github.com/troupe-run/troupe/proxy/netlab"
 	"github.com/troupe-run/troupe/testkit/example"
 	"github.com/troupe-run/troupe/testkit/image"
 )
 
 // toolImage holds testdata/tool.
 const toolImage = "troupe.test/tool:1"
-
-// realLock is held while a test runs a cluster with containers: cgroups belong to the whole
-// machine, whatever namespaces a test has.
-const realLock = "/tmp/troupe-real.lock"
 
 // world is a machine on which troupe runs on one data folder.
 type world struct {
@@ -78,14 +75,7 @@ func newWorld(t testing.TB) *world {
 	if err := host.Preflight(host.Config{DataDir: w.dir, BinDir: binDir, Log: slog.New(slog.DiscardHandler)}); err != nil {
 		t.Skipf("no real containers here: %v", err)
 	}
-	lock, err := os.OpenFile(realLock, os.O_RDWR|os.O_CREATE, 0o600)
-	if err == nil {
-		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { lock.Close() })
+	netlab.Alone(t)
 	before := traces(t, w.dir)
 	t.Cleanup(func() {
 		w.kill()

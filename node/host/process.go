@@ -110,6 +110,9 @@ func (c Config) running() *process {
 // outdated says that the process runs another program file than the one there now: the file was
 // replaced since, or the process was started from another folder.
 func (p *process) outdated(program string) bool {
+	if real, err := filepath.EvalSymlinks(program); err == nil {
+		program = real // as the kernel has seen it
+	}
 	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.pid))
 	return err == nil && exe != program
 }
