@@ -13,6 +13,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/nats-io/nats.go"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/troupe-run/troupe/actors/controller"
@@ -220,9 +221,14 @@ func (c *Cluster) nodesConfig() nodes.Config {
 	}
 }
 
-// facts is what every node is told about its cluster.
+// facts is what every node is told about its cluster. The namespace kube-system, which nobody can
+// delete, customarily identifies a cluster.
 func (c *Cluster) facts() *nodepb.Cluster {
-	return &nodepb.Cluster{DnsIp: c.cfg.dnsAddress().String(), Domain: c.cfg.Domain, PodCidr: c.cfg.PodCIDR.String(),
+	id := ""
+	if ns, ok := c.state.Get(messages.KeyOf(messages.Namespaces, "", metav1.NamespaceSystem)); ok {
+		id = string(ns.GetUID())
+	}
+	return &nodepb.Cluster{Id: id, DnsIp: c.cfg.dnsAddress().String(), Domain: c.cfg.Domain, PodCidr: c.cfg.PodCIDR.String(),
 		ServiceCidr: c.cfg.ServiceCIDR.String(), ApiIp: c.cfg.ServiceCIDR.Addr().Next().String(), ApiPort: 443}
 }
 

@@ -35,9 +35,10 @@ type Config struct {
 	// Region is the region's name.
 	Region string
 	// Epoch fences: it rises with every control plane that takes over, and nodes refuse a lower one
-	// than they have seen.
+	// than they have seen of the same cluster.
 	Epoch uint64
-	// Cluster is told to every node; its pod_cidr is also where the nodes' pod CIDRs come from.
+	// Cluster is told to every node; its id also goes with the epoch, and its pod_cidr is where the
+	// nodes' pod CIDRs come from.
 	Cluster *nodepb.Cluster
 	// NodeMask is the prefix length of one node's pod CIDR; 0 means 24.
 	NodeMask int

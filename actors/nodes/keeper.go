@@ -384,7 +384,7 @@ func (k *keeper) silent(c actor.Context, name string, e *entry) {
 
 // tell sends to a node outside of any session.
 func (k *keeper) tell(node string, m *nodepb.Down) {
-	m.Epoch = k.cfg.Epoch
+	m.Epoch, m.Cluster = k.cfg.Epoch, k.cfg.Cluster.GetId()
 	if err := publish(k.cfg.Conn, k.cfg.Region, node, m); err != nil {
 		k.log.Debug("message to node lost", "node", node, "err", err)
 	}

@@ -295,7 +295,7 @@ func (n *node) heartbeat(c actor.Context, hb *nodepb.Heartbeat) {
 
 // say sends to the node in its session; what is lost is repaired by acknowledgements.
 func (n *node) say(m *nodepb.Down) {
-	m.Epoch, m.Session = n.cfg.Epoch, n.session
+	m.Epoch, m.Cluster, m.Session = n.cfg.Epoch, n.cfg.Cluster.GetId(), n.session
 	if err := publish(n.cfg.Conn, n.cfg.Region, n.name, m); err != nil {
 		n.log.Warn("message to node lost", "err", err)
 	}

@@ -42,6 +42,9 @@ func (l *link) arrived(c actor.Context, data []byte) {
 		l.log.Warn("unreadable message dropped", "err", err)
 		return
 	}
+	if m.GetCluster() != l.mem.cluster.GetId() {
+		l.moved(m.GetCluster())
+	}
 	v := judge(m, l.mem.epoch, l.session, l.welcome)
 	if v == refuse {
 		l.log.Warn("message of a deposed control plane refused", "epoch", m.GetEpoch(), "seen", l.mem.epoch)
@@ -67,6 +70,21 @@ func (l *link) arrived(c actor.Context, data []byte) {
 	case *nodepb.Down_Token:
 		l.tokens.answered(b.Token)
 	}
+}
+
+// moved takes in that the control plane is that of another cluster than the one this node knew, set
+// up anew in its place. Epochs of the two cannot be compared. What the old one wanted goes when the
+// new one sends its whole set, as it does to a node with a wrong digest.
+func (l *link) moved(id string) {
+	if old := l.mem.cluster.GetId(); old != "" {
+		l.log.Warn("node belongs to another cluster now", "cluster", id, "before", old)
+	}
+	cluster := &nodepb.Cluster{}
+	if l.mem.cluster != nil {
+		cluster = proto.CloneOf(l.mem.cluster)
+	}
+	cluster.Id = id
+	l.mem.cluster, l.mem.epoch = cluster, 0
 }
 
 // meet greets a session, unless a greeting is under way: its timer repeats it anyway.

@@ -14,8 +14,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
 
 	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/actors/objects/objectstest"
 	"github.com/troupe-run/troupe/messages"
 	"github.com/troupe-run/troupe/node/link"
 )
@@ -286,6 +288,62 @@ func TestLowerEpochIsRefused(t *testing.T) {
 		settle(2 * time.Second)
 		expect(t, a, "registered 10.42.0.0/24 10.43.0.10", "wanted default/a", "synced true")
 	})
+}
+
+// TestAnotherClusterIsObeyed wipes the control plane: its epochs begin anew, and it knows nothing of
+// what the node has.
+func TestAnotherClusterIsObeyed(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("agent restarts %t", restart), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				onDisk := func(c *link.Config) { c.DataDir = dir }
+				w := newWorld(t)
+				w.stopControl()
+				w.startControl(1000)
+				w.store.Put(secret("cfg", "x"), pod("a", "n1", withConfig("cfg")))
+				a := w.agent("n1", onDisk)
+				settle(time.Second)
+				a.ReportPod(link.PodReport{UID: "uid-a", Namespace: "default", Name: "a", Status: running()})
+				settle(time.Second)
+				w.stopControl()
+				if restart {
+					if err := a.Close(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+
+				w.store, w.id = objectstest.New(clock.RealClock{}), "second"
+				w.startControl(3)
+				w.store.Put(pod("b", "n1"))
+				if restart {
+					a = w.agent("n1", onDisk)
+				}
+				settle(5 * time.Second)
+				if got := a.has(); len(got) != 1 || got[0].Name != "b" {
+					t.Fatalf("node has %v, want b alone", got)
+				}
+				if _, ok := a.Secret("default", "cfg"); ok {
+					t.Error("a secret of the old cluster is still there")
+				}
+				if got := w.ready("n1"); got != "True" {
+					t.Errorf("ready = %s", got)
+				}
+
+				// The new cluster's own epochs count from here on, also from the checkpoint.
+				w.stopControl()
+				if err := a.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				w.startControl(2)
+				a = w.agent("n1", onDisk)
+				settle(5 * time.Second)
+				if got := a.take(); slices.Contains(got, "synced true") {
+					t.Errorf("a deposed control plane was obeyed: %q", got)
+				}
+			})
+		})
+	}
 }
 
 func TestCheckpointStartsPodsWhileCutOff(t *testing.T) {

@@ -49,10 +49,11 @@ type world struct {
 	stage  *stage.System
 	keeper *actor.PID
 	epoch  uint64
+	id     string // of the cluster
 }
 
 func newWorld(t testing.TB) *world {
-	w := &world{t: t, bus: bustest.Start(t), store: objectstest.New(clock.RealClock{}), stage: stagetest.New(t)}
+	w := &world{t: t, bus: bustest.Start(t), store: objectstest.New(clock.RealClock{}), stage: stagetest.New(t), id: "first"}
 	w.startControl(1)
 	return w
 }
@@ -66,7 +67,7 @@ func (w *world) startControlOn(bus *bustest.Server, epoch uint64) {
 	cfg := nodes.Config{
 		Reader: w.store, Writer: w.store, Feed: w.store, Recorder: w.store.Recorder, Tokens: tokens{},
 		Conn: bus.Conn(), Region: region, Epoch: epoch, Clock: clock.RealClock{}, Log: slog.New(slog.DiscardHandler),
-		Cluster: &nodepb.Cluster{DnsIp: "10.43.0.10", Domain: "cluster.local", PodCidr: "10.42.0.0/16"},
+		Cluster: &nodepb.Cluster{Id: w.id, DnsIp: "10.43.0.10", Domain: "cluster.local", PodCidr: "10.42.0.0/16"},
 	}
 	if err := cfg.Check(); err != nil {
 		w.t.Fatal(err)
