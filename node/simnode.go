@@ -203,7 +203,7 @@ func (s *Sim) Add(name string, labels map[string]string) error {
 		name: name, stage: cfg.Stage, facts: &atomic.Pointer[pod.Facts]{}, pods: &atomic.Pointer[pod.Pods]{},
 	}}
 	n.rt.Store(cfg.Machines[name])
-	k := len(s.nodes) + 1
+	k := len(s.nodes) + 1 // nodes never leave the map
 	if old != nil {
 		n.labels, k = old.labels, old.number
 		n.rt.Store(old.rt.Load())
@@ -239,10 +239,12 @@ func (n *SimNode) start(cfg *SimConfig, hub *link.Hub) error {
 	return startAgent(n.Agent, agentConfig{name: n.name, log: cfg.Log, up: up, status: status, clock: cfg.Clock}, lc)
 }
 
-// PowerOff ends the node as a power cut does: its containers are gone, too.
+// PowerOff ends the node as a power cut does: its containers have ended, too.
 func (n *SimNode) PowerOff(ctx context.Context) error {
 	err := n.Close(ctx)
-	n.rt.Store(nil)
+	if rt := n.rt.Load(); rt != nil {
+		rt.Reboot()
+	}
 	return err
 }
 

@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -39,7 +40,7 @@ type Cluster struct {
 	opts    options
 	control *cluster.Cluster
 	sim     *node.Sim
-	added   map[string]map[string]string // nodes that joined later, with their labels
+	nodes   []*simulated
 	conn    *nats.Conn
 	client  *kubernetes.Clientset
 	names   *names
@@ -49,9 +50,12 @@ type Cluster struct {
 // Ready in the moments after.
 func Start(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, added: make(map[string]map[string]string)}
+	c := &Cluster{t: t, opts: options{nodes: 1}}
 	for _, o := range opts {
 		o(&c.opts)
+	}
+	for i := range c.opts.nodes {
+		c.nodes = append(c.nodes, &simulated{name: fmt.Sprintf("node-%d", i)})
 	}
 	quiet()
 	if c.opts.log == nil {
@@ -60,7 +64,7 @@ func Start(t testing.TB, opts ...Option) *Cluster {
 	if c.opts.seed == 0 {
 		c.opts.seed = newSeed(t)
 	}
-	c.up(nil)
+	c.up()
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("testkit: %s=%d repeats the cluster's random choices", seedVariable, c.opts.seed)
@@ -113,8 +117,8 @@ func (c *Cluster) Advance(d time.Duration) {
 	synctest.Wait()
 }
 
-// up starts the control plane, and nodes on the machines of an earlier life.
-func (c *Cluster) up(machines map[string]*sim.Runtime) {
+// up starts the control plane and the nodes, these on the machines of an earlier life.
+func (c *Cluster) up() {
 	c.t.Helper()
 	ctx := c.t.Context()
 	cfg := cluster.Config{DataDir: c.opts.dataDir, Off: c.opts.off, Seed: c.opts.seed, Log: c.opts.log}
@@ -129,27 +133,35 @@ func (c *Cluster) up(machines map[string]*sim.Runtime) {
 	var err error
 	c.control, err = cluster.Start(ctx, cfg)
 	c.must(err)
-	if err := c.join(ctx, machines); err != nil {
+	if err := c.join(ctx); err != nil {
 		c.down()
 		c.t.Fatal(err)
 	}
 }
 
 // join starts the nodes and makes the clients.
-func (c *Cluster) join(ctx context.Context, machines map[string]*sim.Runtime) (err error) {
+func (c *Cluster) join(ctx context.Context) (err error) {
 	if c.conn, err = c.control.Conn("simulated nodes"); err != nil {
 		return err
 	}
 	cfg := c.opts.sim
-	cfg.Region, cfg.Conn, cfg.Stage, cfg.Log, cfg.Machines = c.control.Region(), c.conn, c.control.Stage(), c.opts.log, machines
+	cfg.Region, cfg.Conn, cfg.Stage, cfg.Log = c.control.Region(), c.conn, c.control.Stage(), c.opts.log
+	cfg.Machines = make(map[string]*sim.Runtime, len(c.nodes))
+	for _, n := range c.nodes {
+		cfg.Machines[n.name] = n.machine
+	}
 	if c.opts.dataDir != "" {
 		cfg.DataDir = filepath.Join(c.opts.dataDir, "nodes")
 	}
+	cfg.Nodes = -1 // they are added one by one
 	if c.sim, err = node.StartSim(ctx, cfg); err != nil {
 		return err
 	}
-	for name, labels := range c.added {
-		if err := c.sim.Add(name, labels); err != nil {
+	for _, n := range c.nodes {
+		if n.stopped {
+			continue
+		}
+		if err := c.sim.Add(n.name, n.labels); err != nil {
 			return err
 		}
 	}
@@ -177,13 +189,15 @@ func (c *Cluster) down() {
 }
 
 // Restart ends the control plane and the nodes' agents and starts them again: on the same state
-// with [DataDir], on an empty one without. Simulated containers run on meanwhile and are adopted.
-// Clients made before have to be made anew.
+// with [DataDir], on an empty one without. Simulated containers run on meanwhile and are adopted;
+// nodes that are stopped stay so. Clients made before have to be made anew.
 func (c *Cluster) Restart() {
 	c.t.Helper()
-	machines := c.sim.Machines()
+	for name, m := range c.sim.Machines() {
+		c.find(name).machine = m
+	}
 	c.down()
-	c.up(machines)
+	c.up()
 }
 
 func (c *Cluster) must(err error) {

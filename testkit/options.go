@@ -11,6 +11,7 @@ import (
 type Option func(*options)
 
 type options struct {
+	nodes   int
 	sim     node.SimConfig
 	off     []string
 	seed    uint64
@@ -19,15 +20,8 @@ type options struct {
 	virtual bool
 }
 
-// Nodes sets how many simulated nodes there are, "node-0" and so on; without it there is one, and
-// with 0 there is none until [Cluster.AddNode].
-func Nodes(n int) Option {
-	return func(o *options) {
-		if o.sim.Nodes = n; n == 0 {
-			o.sim.Nodes = -1
-		}
-	}
-}
+// Nodes sets how many simulated nodes there are, "node-0" and so on; without it there is one.
+func Nodes(n int) Option { return func(o *options) { o.nodes = n } }
 
 // Capacity sets what each node offers; without it 32 cores, 64 GiB and 110 pods.
 func Capacity(cores, memory, pods int64) Option {

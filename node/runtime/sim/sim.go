@@ -124,6 +124,24 @@ func (r *Runtime) Exit(namespace, pod, name string, code int32) bool {
 	return false
 }
 
+// Reboot leaves everything as a power cut does: sandboxes and containers have ended, their records
+// are there.
+func (r *Runtime) Reboot() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.containers {
+		if c.state == cri.ContainerState_CONTAINER_RUNNING {
+			r.end(c, 255, "Unknown")
+		}
+	}
+	for _, s := range r.sandboxes {
+		if s.ready && s.ip.IsValid() {
+			r.ips.free(s.ip)
+		}
+		s.ready = false
+	}
+}
+
 func (r *Runtime) now() int64 { return r.cfg.Clock.Now().UnixNano() }
 
 // newID makes an ID of a CRI's length in the caller's critical section.
