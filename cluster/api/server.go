@@ -220,6 +220,9 @@ func (s *Server) loopbackConfig() *rest.Config {
 	if s.cfg.Insecure {
 		scheme, tls = "http", rest.TLSClientConfig{}
 	}
+	// client-go keeps what dials as the key of its transports: it must not lead to the server, or
+	// neither is ever collected.
+	dial := s.cfg.Dial
 	host := "localhost"
 	if s.cfg.Advertise.IsValid() {
 		host = s.cfg.Advertise.String()
@@ -228,7 +231,7 @@ func (s *Server) loopbackConfig() *rest.Config {
 		Host:            scheme + "://" + host,
 		BearerToken:     uuid.NewString(),
 		TLSClientConfig: tls,
-		Dial:            func(ctx context.Context, _, _ string) (net.Conn, error) { return s.cfg.Dial(ctx) },
+		Dial:            func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		QPS:             -1,
 	}
 }
