@@ -51,6 +51,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	started.Go(func() { booted <- s.boot(base) })
 	started.Go(func() { s.aggregate(base) })
+	started.Go(func() { s.keep(base) })
 	for _, lane := range s.recorder.lanes {
 		started.Go(func() { s.recorder.run(base, lane) })
 	}

@@ -33,18 +33,4 @@ func TestAddressesOfTheClusterAreNobodyElses(t *testing.T) {
 	if err := ask("mine", "10.96.0.11"); err != nil {
 		t.Errorf("create beside them: %v", err)
 	}
-	// Even while the API's Service is away its address waits for it.
-	if err := services.Delete(ctx, "kubernetes", metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := services.Delete(ctx, "mine", metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	refused("10.96.0.1")
-	if err := ask("kubernetes", ""); err != nil {
-		t.Fatal(err)
-	}
-	if svc := must(services.Get(ctx, "kubernetes", metav1.GetOptions{})); svc.Spec.ClusterIP != "10.96.0.1" {
-		t.Errorf("the API's Service came back with %s", svc.Spec.ClusterIP)
-	}
 }

@@ -1,0 +1,60 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/user"
+
+	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/cluster/api/kind"
+	"github.com/troupe-run/troupe/messages"
+)
+
+// keepRetry is the pause after an attempt that failed, such as one in a namespace that is going.
+const keepRetry = 5 * time.Second
+
+// keep brings back what every cluster has when somebody deletes or changes it: the namespaces, and
+// the Service by which pods reach the API. It runs until ctx ends.
+func (s *Server) keep(ctx context.Context) {
+	missing := make(chan struct{}, 1)
+	again := func() {
+		select {
+		case missing <- struct{}{}:
+		default: // one look sees all that happened until then
+		}
+	}
+	stop := s.cfg.Store.Follow([]messages.Resource{messages.Namespaces, messages.Services, messages.Endpoints, messages.EndpointSlices},
+		func(c objects.Change) {
+			if c.Old != nil && (c.Key.Resource == messages.Namespaces && c.New == nil || isAPIService(c.Key)) {
+				again()
+			}
+		})
+	defer stop()
+	w := s.Local(user.APIServerUser)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-missing:
+		}
+		err := errors.Join(s.bootNamespaces(ctx, w), s.bootService(ctx, w))
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		s.log.Debug("what every cluster has is not back yet", "err", err)
+		pause := s.cfg.Clock.NewTimer(keepRetry)
+		select {
+		case <-ctx.Done():
+		case <-pause.C():
+			again()
+		}
+		pause.Stop()
+	}
+}
+
+func isAPIService(key messages.Key) bool {
+	return key.Namespace == metav1.NamespaceDefault && key.Name == kind.APIService
+}
