@@ -5,6 +5,7 @@ import (
 	"github.com/troupe-run/troupe/cluster/api/kinds/apps"
 	"github.com/troupe-run/troupe/cluster/api/kinds/authentication"
 	"github.com/troupe-run/troupe/cluster/api/kinds/authorization"
+	"github.com/troupe-run/troupe/cluster/api/kinds/batch"
 	"github.com/troupe-run/troupe/cluster/api/kinds/coordination"
 	"github.com/troupe-run/troupe/cluster/api/kinds/core"
 	"github.com/troupe-run/troupe/cluster/api/kinds/discovery"
@@ -25,6 +26,8 @@ func All() []kind.Kind {
 		authorization.SelfSubjectAccessReview(),
 		authorization.SelfSubjectRulesReview(),
 		authorization.SubjectAccessReview(),
+		batch.CronJob(),
+		batch.Job(),
 		coordination.Lease(),
 		core.ConfigMap(),
 		core.Endpoints(),
