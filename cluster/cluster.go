@@ -182,12 +182,15 @@ func (c *Cluster) dialNode(ctx context.Context, node string) (net.Conn, error) {
 	return stream.Dial(ctx, c.bus.Conn(), messages.NodeStream(c.cfg.Region, node))
 }
 
-// startActors spawns what converges the cluster; the order does not matter to them.
+// startActors spawns what converges the cluster. But for the feed of proxies, which others are told
+// of, the order does not matter to them.
 func (c *Cluster) startActors(context.Context) error {
-	props := map[string]*actor.Props{
-		"nodes":     nodes.Props(c.nodesConfig()),
-		"proxyfeed": proxyfeed.Props(proxyfeed.Config{Conn: c.bus.Conn(), Region: c.cfg.Region, Reader: c.state, Feed: c.state, Log: c.cfg.Log}),
+	proxies, err := c.stage.Spawn(proxyfeed.Props(proxyfeed.Config{
+		Conn: c.bus.Conn(), Region: c.cfg.Region, Reader: c.state, Feed: c.state, Log: c.cfg.Log}), "proxyfeed")
+	if err != nil {
+		return err
 	}
+	props := map[string]*actor.Props{"nodes": nodes.Props(c.nodesConfig(proxies))}
 	if !slices.Contains(c.cfg.Off, schedulerName) {
 		props[schedulerName] = scheduler.Props(c.deps("system:kube-scheduler", "default-scheduler"), c.cfg.random())
 	}
@@ -214,10 +217,10 @@ func (c *Cluster) deps(user, component string) controller.Deps {
 		Clock: c.cfg.Clock, Log: c.cfg.Log}
 }
 
-func (c *Cluster) nodesConfig() nodes.Config {
+func (c *Cluster) nodesConfig(proxies *actor.PID) nodes.Config {
 	return nodes.Config{
 		Reader: c.state, Feed: c.state, Writer: c.api.Local("system:node-controller"), Recorder: c.api.Recorder("kubelet"), Tokens: c.api,
-		Conn: c.bus.Conn(), Region: c.cfg.Region, Epoch: c.state.Epoch(), Cluster: c.facts(), Clock: c.cfg.Clock, Log: c.cfg.Log,
+		Conn: c.bus.Conn(), Region: c.cfg.Region, Epoch: c.state.Epoch(), Cluster: c.facts(), Proxies: proxies, Clock: c.cfg.Clock, Log: c.cfg.Log,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
 	"github.com/nats-io/nats.go"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	"k8s.io/utils/clock"
@@ -47,6 +48,12 @@ type Config struct {
 	// StartGrace is how long nodes may be silent after the start of the control plane; 0 means ten
 	// intervals.
 	StartGrace time.Duration
+	// Proxies is the feed of all proxies, which is asked when pods have left their rules: only then
+	// a node ends a pod. Nil means that there are no proxies.
+	Proxies *actor.PID
+	// Drain is how long a pod that is marked for deletion waits for them, at most half of its grace
+	// period; 0 means five seconds.
+	Drain time.Duration
 	// Writes bounds how many status writes and registrations run at a time; 0 means 256.
 	Writes int
 	Clock  clock.PassiveClock
@@ -96,6 +103,13 @@ func (c *Config) interval() time.Duration {
 		return time.Second
 	}
 	return c.Interval
+}
+
+func (c *Config) drain() time.Duration {
+	if c.Drain == 0 {
+		return 5 * time.Second
+	}
+	return c.Drain
 }
 
 func (c *Config) startGrace() time.Duration {

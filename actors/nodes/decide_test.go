@@ -73,6 +73,9 @@ func TestMergePodStatus(t *testing.T) {
 			status(corev1.PodRunning, cond("Ready", "True")), false},
 		{"others' conditions stay", status(corev1.PodPending, cond("PodScheduled", "True"), cond("Ready", "False")),
 			status(corev1.PodPending, cond("Ready", "False")), status(corev1.PodPending, cond("Ready", "False"), cond("PodScheduled", "True")), false},
+		{"others' conditions are theirs", status(corev1.PodRunning, cond("example/gate", "True")),
+			status(corev1.PodRunning, cond("Ready", "True"), cond("example/gate", "False"), cond("example/gone", "True")),
+			status(corev1.PodRunning, cond("Ready", "True"), cond("example/gate", "True")), true},
 		{"a passing condition goes", status(corev1.PodRunning, cond(corev1.PodResizePending, "True")),
 			status(corev1.PodRunning), status(corev1.PodRunning), true},
 		{"the end is the end", status(corev1.PodFailed), status(corev1.PodRunning), status(corev1.PodFailed), false},
@@ -121,7 +124,10 @@ func TestNodeStatus(t *testing.T) {
 
 func TestMatters(t *testing.T) {
 	base := func() *corev1.Pod {
-		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "u", Generation: 1, Labels: map[string]string{"a": "b"}, ResourceVersion: "1"}}
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{UID: "u", Generation: 1, Labels: map[string]string{"a": "b"}, ResourceVersion: "1"},
+			Spec:       corev1.PodSpec{ReadinessGates: []corev1.PodReadinessGate{{ConditionType: "example/gate"}}},
+		}
 	}
 	at := metav1.Unix(1, 0)
 	tests := []struct {
@@ -130,6 +136,12 @@ func TestMatters(t *testing.T) {
 		want   bool
 	}{
 		{"status", func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning; p.ResourceVersion = "2" }, false},
+		{"gate", func(p *corev1.Pod) {
+			p.Status.Conditions = []corev1.PodCondition{{Type: "example/gate", Status: corev1.ConditionTrue}}
+		}, true},
+		{"other condition", func(p *corev1.Pod) {
+			p.Status.Conditions = []corev1.PodCondition{{Type: "example/other", Status: corev1.ConditionTrue}}
+		}, false},
 		{"end", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }, true},
 		{"spec", func(p *corev1.Pod) { p.Generation = 2 }, true},
 		{"labels", func(p *corev1.Pod) { p.Labels = map[string]string{"a": "c"} }, true},

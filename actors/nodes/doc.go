@@ -11,6 +11,9 @@
 // heartbeats and does not answer a probe gets its conditions set to Unknown; what follows from
 // that (taints, eviction) is decided elsewhere, from the conditions.
 //
+// A node hears that a pod is to end only when no proxy sends connections there any more, or when
+// the patience for that has ended.
+//
 // Everything is level-triggered: a node actor compares what the replica holds with what it has
 // sent, sends the difference, waits for the acknowledgement, and begins anew with the whole set
 // when one does not come. It never decides about pods, and it never writes heartbeats or leases.

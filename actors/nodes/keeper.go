@@ -133,6 +133,7 @@ func (k *keeper) start(c actor.Context) {
 			k.log.Warn("report on a strange subject dropped", "err", err)
 		case what == "heartbeat":
 			root.Send(self, beaten{node, m.Data})
+		case what == "applied": // a proxy's word to the feed of proxies
 		default:
 			root.Send(self, up{node, what, m.Data})
 		}

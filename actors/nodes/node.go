@@ -28,8 +28,8 @@ const (
 // node owns the conversation with one node: what it has been sent, and the writing of what it
 // reports.
 //
-// Accepts: hello, up, heartbeats, changed and lost from the keeper; its own timers.
-// Sends:   Down messages to the node; greeted and refsChanged to the keeper.
+// Accepts: hello, up, heartbeats, changed and lost from the keeper; PodsLeft; its own timers.
+// Sends:   Down messages to the node; greeted and refsChanged to the keeper; AwaitPodsLeft.
 // Restart: the session ends; the node is asked to greet again and is sent what its digest lacks.
 // Mailbox: bounded as the keeper's; changed coalesces by object.
 type node struct {
@@ -43,6 +43,9 @@ type node struct {
 	want        *wantedSet
 	dirty       map[messages.Key]bool
 	flushing    bool // flushDue is in the mailbox
+	begun       bool // a whole set has been computed in this life of the actor
+	departures  map[messages.Key]*departure
+	asking      []messages.LeavingPod // departures that proxies have not been asked about
 
 	seq      uint64
 	awaiting bool // seq has not been acknowledged
@@ -75,7 +78,7 @@ func newNode(cfg Config, name string, slots stage.Semaphore) *actor.Props {
 		return &node{
 			cfg: cfg, name: name, slots: slots, log: cfg.Log.With("node", name),
 			session: rand.Uint64() | 1, patience: ackPatience, // 0 stands for none
-			want: newWantedSet(), dirty: make(map[messages.Key]bool), reports: make(map[string]*podWriter),
+			want: newWantedSet(), dirty: make(map[messages.Key]bool), reports: make(map[string]*podWriter), departures: make(map[messages.Key]*departure),
 		}
 	})
 }
@@ -94,6 +97,10 @@ func (n *node) Receive(c actor.Context) {
 		n.up(c, m)
 	case lost:
 		n.lost(c)
+	case messages.PodsLeft:
+		n.podsLeft(c, m)
+	case drainDue:
+		n.drainDue(c, m)
 	case flushDue:
 		n.flush(c)
 	case ackFlush:
@@ -187,9 +194,12 @@ func (n *node) begin(c actor.Context, has uint64) {
 // rebuild computes the whole set from the replica.
 func (n *node) rebuild(c actor.Context) change {
 	clear(n.dirty)
+	n.begun = true
 	w, ch := newWantedSet(), change{}
 	for _, pod := range objects.Index[*corev1.Pod](n.cfg.Reader, messages.Pods, objects.IndexNode, n.name) {
-		n.note(w.pod(messages.KeyOf(messages.Pods, pod.Namespace, pod.Name), pod, n.cfg.Reader.Get, &ch))
+		key := messages.KeyOf(messages.Pods, pod.Namespace, pod.Name)
+		n.assumeTold(key, pod)
+		n.note(w.pod(key, n.shown(key, pod), n.cfg.Reader.Get, &ch))
 	}
 	n.replace(c, w, ch)
 	return ch
@@ -203,6 +213,12 @@ func (n *node) note(err error) {
 }
 
 func (n *node) changed(c actor.Context, key messages.Key) {
+	n.departs(c, key)
+	n.mark(c, key)
+}
+
+// mark makes an object part of the next change.
+func (n *node) mark(c actor.Context, key messages.Key) {
 	if !n.live() {
 		return // the next session begins with everything
 	}
@@ -221,6 +237,7 @@ func (n *node) flushSoon(c actor.Context) {
 // flush sends what has changed. One change is under way at a time; meanwhile others gather.
 func (n *node) flush(c actor.Context) {
 	n.flushing = false
+	n.askProxies(c)
 	if !n.live() || n.awaiting || len(n.dirty) == 0 {
 		return
 	}
@@ -234,7 +251,9 @@ func (n *node) flush(c actor.Context) {
 		if ok && pod.Spec.NodeName != n.name {
 			pod = nil
 		}
-		n.note(n.want.pod(key, pod, n.cfg.Reader.Get, &ch))
+		if !n.holds(key, pod) {
+			n.note(n.want.pod(key, n.shown(key, pod), n.cfg.Reader.Get, &ch))
+		}
 	}
 	clear(n.dirty)
 	n.follow(c, ch)

@@ -17,18 +17,7 @@ func mergePodStatus(stored, reported corev1.PodStatus) (out corev1.PodStatus, wr
 		return stored, false
 	}
 	out = reported
-	out.Conditions = slices.Clone(reported.Conditions)
-	for i := range out.Conditions {
-		c := &out.Conditions[i]
-		if old := podCondition(stored.Conditions, c.Type); old != nil && old.Status == c.Status && c.LastTransitionTime.IsZero() {
-			c.LastTransitionTime = old.LastTransitionTime
-		}
-	}
-	for _, c := range stored.Conditions {
-		if podCondition(reported.Conditions, c.Type) == nil && !passing[c.Type] {
-			out.Conditions = append(out.Conditions, c)
-		}
-	}
+	out.Conditions = mergePodConditions(stored.Conditions, reported.Conditions)
 	if out.QOSClass == "" {
 		out.QOSClass = stored.QOSClass
 	}
@@ -44,9 +33,40 @@ func mergePodStatus(stored, reported corev1.PodStatus) (out corev1.PodStatus, wr
 	return out, !apiequality.Semantic.DeepEqual(sortedPod(stored), sortedPod(out))
 }
 
-// Conditions that only a node sets and whose absence in its report means that they have passed.
-var passing = map[corev1.PodConditionType]bool{
-	corev1.PodResizePending: true, corev1.PodResizeInProgress: true,
+// mergePodConditions takes the node's conditions as it reports them and the others' as they are
+// stored: a node repeats those it knows, which may be old.
+func mergePodConditions(stored, reported []corev1.PodCondition) []corev1.PodCondition {
+	var out []corev1.PodCondition
+	for _, c := range reported {
+		if nodesConditions[c.Type] == foreign {
+			continue
+		}
+		if old := podCondition(stored, c.Type); old != nil && old.Status == c.Status && c.LastTransitionTime.IsZero() {
+			c.LastTransitionTime = old.LastTransitionTime
+		}
+		out = append(out, c)
+	}
+	for _, c := range stored {
+		if nodesConditions[c.Type] == foreign || nodesConditions[c.Type] == lasting && podCondition(reported, c.Type) == nil {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// ownership says what a node's word on a pod's condition means.
+type ownership int
+
+const (
+	foreign ownership = iota // nothing: the condition is others'
+	lasting                  // it counts; silence changes nothing
+	passing                  // it counts; silence means that the condition has passed
+)
+
+var nodesConditions = map[corev1.PodConditionType]ownership{
+	corev1.PodReadyToStartContainers: lasting, corev1.PodInitialized: lasting, corev1.PodReady: lasting,
+	corev1.ContainersReady: lasting, corev1.PodScheduled: lasting, corev1.DisruptionTarget: lasting,
+	corev1.PodResizePending: passing, corev1.PodResizeInProgress: passing,
 }
 
 func podCondition(list []corev1.PodCondition, t corev1.PodConditionType) *corev1.PodCondition {

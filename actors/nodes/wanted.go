@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -161,7 +162,7 @@ func podRef(key messages.Key, uid types.UID) *nodepb.Ref {
 }
 
 // encodePod strips what changes without meaning to the node, so that a pod's own status does not
-// come back to it as news; only that it has reached its end counts.
+// come back to it as news; of it only what others decide counts.
 func encodePod(pod *corev1.Pod) (*nodepb.Entry, error) {
 	p := *pod
 	p.TypeMeta, p.Status = metav1.TypeMeta{}, corev1.PodStatus{}
@@ -176,8 +177,24 @@ func encodePod(pod *corev1.Pod) (*nodepb.Entry, error) {
 	}
 	return &nodepb.Entry{
 		Ref:  podRef(messages.KeyOf(messages.Pods, p.Namespace, p.Name), p.UID),
-		Hash: messages.ContentHash(object, terminal(pod.Status.Phase)), Object: object, Status: status,
+		Hash: messages.ContentHash(object, decided(pod)), Object: object, Status: status,
 	}, nil
+}
+
+// decided is what of a pod's status its node has to know from others: that the pod has reached its
+// end, and where its readiness gates stand.
+func decided(pod *corev1.Pod) []byte {
+	var out []byte
+	if terminal(pod.Status.Phase) {
+		out = append(out, 1)
+	}
+	for _, g := range pod.Spec.ReadinessGates {
+		if c := podCondition(pod.Status.Conditions, g.ConditionType); c != nil {
+			out = append(append(append(out, c.Type...), '='), c.Status...)
+		}
+		out = append(out, 0)
+	}
+	return out
 }
 
 func encodeObject(key messages.Key, obj objects.Object) (*nodepb.Entry, error) {
@@ -199,7 +216,7 @@ func encodeObject(key messages.Key, obj objects.Object) (*nodepb.Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", key, err)
 	}
-	return &nodepb.Entry{Ref: ref, Hash: messages.ContentHash(data, false), Object: data}, nil
+	return &nodepb.Entry{Ref: ref, Hash: messages.ContentHash(data, nil), Object: data}, nil
 }
 
 func terminal(p corev1.PodPhase) bool { return p == corev1.PodSucceeded || p == corev1.PodFailed }
@@ -211,7 +228,7 @@ func matters(old, now *corev1.Pod) bool {
 		old.Spec.NodeName != now.Spec.NodeName ||
 		old.DeletionTimestamp.IsZero() != now.DeletionTimestamp.IsZero() ||
 		!now.DeletionTimestamp.IsZero() && !old.DeletionTimestamp.Equal(now.DeletionTimestamp) ||
-		terminal(old.Status.Phase) != terminal(now.Status.Phase) ||
+		!bytes.Equal(decided(old), decided(now)) ||
 		!maps.Equal(old.Labels, now.Labels) || !maps.Equal(old.Annotations, now.Annotations)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/nats-io/nats.go"
 	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/actors/stage"
@@ -31,13 +32,13 @@ func Props(cfg Config) *actor.Props {
 	slots := stage.NewSemaphore(4)
 	return stage.Props(func() actor.Actor {
 		return &broadcaster{cfg: cfg, log: cfg.Log.With("actor", "proxyfeed"), slots: slots,
-			catalog: newCatalog(), proxies: newProxies(), intake: &intake{}}
+			catalog: newCatalog(), proxies: newProxies(), leaving: make(map[types.UID]leaver), intake: &intake{}}
 	})
 }
 
 // broadcaster owns what proxies know.
 //
-// Accepts: AwaitApplied, GetApplied; changes of the state, snapshot requests and reports of
+// Accepts: AwaitApplied, GetApplied, AwaitPodsLeft; changes of the state, snapshot requests and reports of
 // proxies, its own timers.
 // Sends:   deltas on the proxies' broadcast subject, parts of a snapshot to who asked.
 // Restart: reads the state again under a new source, which makes every proxy ask for a snapshot.
@@ -48,6 +49,7 @@ type broadcaster struct {
 	slots   stage.Semaphore
 	catalog *catalog
 	proxies *proxies
+	leaving map[types.UID]leaver
 	intake  *intake
 
 	source   string
@@ -99,8 +101,10 @@ func (b *broadcaster) Receive(c actor.Context) {
 		b.proxies.report(m.node, m.rev, now())
 		b.release(c)
 	case AwaitApplied:
-		b.proxies.await(m.Rev, c.Sender(), now())
+		b.proxies.await(m.Rev, c.Sender(), RevisionApplied{Rev: m.Rev}, now())
 		b.release(c)
+	case messages.AwaitPodsLeft:
+		b.awaitLeft(c, m)
 	case GetApplied:
 		c.Respond(GetAppliedReply{Nodes: b.proxies.revisions(now())})
 	}
@@ -173,6 +177,7 @@ func (b *broadcaster) gather(c actor.Context) {
 		b.catalog.take(ch)
 	}
 	b.catalog.seen = max(b.catalog.seen, rev)
+	b.leave(now())
 	if !b.waiting {
 		b.send(c)
 	}
@@ -211,6 +216,7 @@ func (b *broadcaster) live(c actor.Context) {
 	b.publish(&proxypb.Delta{Alive: true})
 	stage.After(c, lifeSign, lifeSignDue{})
 	b.release(c)
+	b.tidy(now())
 }
 
 // answer sends the whole set to a proxy, unless it has it. What gathers in an open window is in
@@ -254,7 +260,7 @@ func (b *broadcaster) encode(parts []*proxypb.Part) [][]byte {
 // release answers those who wait for a revision that every living proxy has reached.
 func (b *broadcaster) release(c actor.Context) {
 	for _, w := range b.proxies.ready(b.catalog.seen, b.catalog.visible, now()) {
-		c.Send(w.who, RevisionApplied{Rev: w.rev})
+		c.Send(w.who, w.answer)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/messages"
@@ -22,16 +23,18 @@ type catalog struct {
 	dirty   map[messages.Key]bool
 	seen    uint64 // newest revision taken in
 	visible uint64 // newest revision that changed something proxies see
+	traffic traffic
 }
 
 // entry is one reduced object: a service, a slice, or nil for a namespace.
 type entry struct {
-	rev uint64
-	msg proto.Message
+	rev  uint64
+	msg  proto.Message
+	pods []types.UID // that a slice sends connections to
 }
 
 func newCatalog() *catalog {
-	return &catalog{entries: make(map[messages.Key]entry), dirty: make(map[messages.Key]bool)}
+	return &catalog{entries: make(map[messages.Key]entry), dirty: make(map[messages.Key]bool), traffic: newTraffic()}
 }
 
 // load takes in an object found in the replica, without making it a change.
@@ -41,7 +44,8 @@ func (c *catalog) load(key messages.Key, obj objects.Object) {
 		rev = 0 // an object without a revision is older than any change
 	}
 	if msg, keep := reduce(obj); keep {
-		c.entries[key] = entry{rev, msg}
+		c.entries[key] = entry{rev, msg, podsOf(obj)}
+		c.traffic.change(nil, c.entries[key].pods, rev)
 	}
 	c.seen = max(c.seen, rev)
 	c.visible = c.seen
@@ -56,20 +60,24 @@ func (c *catalog) take(ch objects.Change) {
 		return
 	}
 	var msg proto.Message
+	var pods []types.UID
 	keep := false
 	if ch.New != nil {
-		msg, keep = reduce(ch.New)
+		if msg, keep = reduce(ch.New); keep {
+			pods = podsOf(ch.New)
+		}
 	}
+	c.traffic.change(old.pods, pods, ch.Rev)
 	switch {
 	case !keep && !known:
 		return
 	case !keep:
 		delete(c.entries, ch.Key)
 	case known && same(old.msg, msg):
-		c.entries[ch.Key] = entry{ch.Rev, old.msg}
+		c.entries[ch.Key] = entry{ch.Rev, old.msg, pods}
 		return
 	default:
-		c.entries[ch.Key] = entry{ch.Rev, msg}
+		c.entries[ch.Key] = entry{ch.Rev, msg, pods}
 	}
 	c.dirty[ch.Key] = true
 	c.visible = max(c.visible, ch.Rev)
@@ -80,6 +88,13 @@ func same(a, b proto.Message) bool {
 		return a == nil && b == nil
 	}
 	return proto.Equal(a, b)
+}
+
+func podsOf(obj objects.Object) []types.UID {
+	if slice, ok := obj.(*discoveryv1.EndpointSlice); ok {
+		return serving(slice)
+	}
+	return nil
 }
 
 // reduce returns the reduced form of an object and whether proxies know such objects at all.

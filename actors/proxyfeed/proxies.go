@@ -24,9 +24,10 @@ type progress struct {
 }
 
 type waiter struct {
-	rev   uint64
-	who   *actor.PID
-	since time.Time
+	rev    uint64
+	who    *actor.PID
+	answer any
+	since  time.Time
 }
 
 func newProxies() *proxies { return &proxies{nodes: make(map[string]progress)} }
@@ -37,9 +38,10 @@ func (p *proxies) report(node string, rev uint64, now time.Time) {
 
 func (p *proxies) forget(node string) { delete(p.nodes, node) }
 
-func (p *proxies) await(rev uint64, who *actor.PID, now time.Time) {
+// await promises who an answer once every living proxy has reached rev.
+func (p *proxies) await(rev uint64, who *actor.PID, answer any, now time.Time) {
 	if who != nil {
-		p.waiters = append(p.waiters, waiter{rev, who, now})
+		p.waiters = append(p.waiters, waiter{rev, who, answer, now})
 	}
 }
 
@@ -50,15 +52,10 @@ func (p *proxies) ready(seen, visible uint64, now time.Time) []waiter {
 	if len(p.waiters) == 0 {
 		return nil
 	}
-	low, any := uint64(0), false
-	for _, rev := range p.revisions(now) {
-		if !any || rev < low {
-			low, any = rev, true
-		}
-	}
+	low, living := p.lowest(now)
 	var out, left []waiter
 	for _, w := range p.waiters {
-		if w.rev <= seen && (!any || low >= min(w.rev, visible)) {
+		if w.rev <= seen && (!living || low >= min(w.rev, visible)) {
 			out = append(out, w)
 		} else if now.Sub(w.since) < patience {
 			left = append(left, w)
@@ -66,6 +63,16 @@ func (p *proxies) ready(seen, visible uint64, now time.Time) []waiter {
 	}
 	p.waiters = left
 	return out
+}
+
+// lowest is how far the slowest of the living proxies has come; living is false when there are none.
+func (p *proxies) lowest(now time.Time) (low uint64, living bool) {
+	for _, rev := range p.revisions(now) {
+		if !living || rev < low {
+			low, living = rev, true
+		}
+	}
+	return low, living
 }
 
 // revisions returns the progress of living proxies and forgets the others.

@@ -50,6 +50,8 @@ type world struct {
 	keeper *actor.PID
 	epoch  uint64
 	id     string // of the cluster
+	// proxies is the feed of proxies that the control plane asks; nil for none.
+	proxies *actor.PID
 }
 
 func newWorld(t testing.TB) *world {
@@ -65,7 +67,7 @@ func (w *world) startControl(epoch uint64) {
 func (w *world) startControlOn(bus *bustest.Server, epoch uint64) {
 	w.t.Helper()
 	cfg := nodes.Config{
-		Reader: w.store, Writer: w.store, Feed: w.store, Recorder: w.store.Recorder, Tokens: tokens{},
+		Reader: w.store, Writer: w.store, Feed: w.store, Recorder: w.store.Recorder, Tokens: tokens{}, Proxies: w.proxies,
 		Conn: bus.Conn(), Region: region, Epoch: epoch, Clock: clock.RealClock{}, Log: slog.New(slog.DiscardHandler),
 		Cluster: &nodepb.Cluster{Id: w.id, DnsIp: "10.43.0.10", Domain: "cluster.local", PodCidr: "10.42.0.0/16"},
 	}
