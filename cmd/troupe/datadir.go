@@ -33,6 +33,8 @@ func defaultDataDir() string {
 type dataDir struct {
 	path string
 	lock *os.File
+	// fresh says that the folder was made for this start.
+	fresh bool
 }
 
 // openDataDir makes or takes over a data folder: it refuses one that another troupe runs on or
@@ -42,10 +44,11 @@ func openDataDir(path string) (*dataDir, error) {
 	if err != nil {
 		return nil, err
 	}
+	_, missing := os.Stat(path)
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w; choose another with --data-dir", err)
 	}
-	d := &dataDir{path: path}
+	d := &dataDir{path: path, fresh: errors.Is(missing, os.ErrNotExist)}
 	if d.lock, err = os.OpenFile(d.lockFile(), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, fmt.Errorf("data folder: %w; choose another with --data-dir", err)
 	}
@@ -68,8 +71,10 @@ func openDataDir(path string) (*dataDir, error) {
 
 func (d *dataDir) lockFile() string { return filepath.Join(d.path, "lock") }
 
+func (d *dataDir) versionFile() string { return filepath.Join(d.path, "version") }
+
 func (d *dataDir) checkVersion() error {
-	file := filepath.Join(d.path, "version")
+	file := d.versionFile()
 	have, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -94,6 +99,16 @@ func (d *dataDir) pid() int {
 		return 0
 	}
 	return pid
+}
+
+// giveUp lets go of the folder after a start that went no further; one that was made for it goes.
+func (d *dataDir) giveUp() {
+	if d.fresh {
+		for _, f := range []string{d.lockFile(), d.versionFile(), d.path} {
+			_ = os.Remove(f) // what has content stays
+		}
+	}
+	_ = d.Close()
 }
 
 // Close lets others take the folder.

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -22,7 +26,11 @@ not the default one.`,
 		DisableFlagParsing: true,
 		RunE: func(c *cobra.Command, args []string) error {
 			if os.Getenv("KUBECONFIG") == "" {
-				if err := os.Setenv("KUBECONFIG", filepath.Join(defaultDataDir(), "kubeconfig")); err != nil {
+				file := filepath.Join(defaultDataDir(), "kubeconfig")
+				if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) && needsCluster(args) {
+					return fmt.Errorf("no cluster has been started on %s; start one with troupe up, or name its folder in TROUPE_DATA_DIR", defaultDataDir())
+				}
+				if err := os.Setenv("KUBECONFIG", file); err != nil {
 					return err
 				}
 			}
@@ -31,6 +39,22 @@ not the default one.`,
 			return k.ExecuteContext(c.Context())
 		},
 	}
+}
+
+// needsCluster says whether a kubectl command makes no sense without the cluster of this machine:
+// kubectl itself would ask one at localhost:8080.
+func needsCluster(args []string) bool {
+	for _, a := range args {
+		for _, elsewhere := range []string{"--kubeconfig", "--server", "-s", "--help", "-h", "--client"} {
+			if a == elsewhere || strings.HasPrefix(a, elsewhere+"=") {
+				return false
+			}
+		}
+	}
+	if len(args) == 0 {
+		return false
+	}
+	return !slices.Contains([]string{"help", "completion", "__complete", "config", "kustomize", "options", "plugin"}, args[0])
 }
 
 // newKubectlCommand is kubectl as its own binary makes it, plugins included.

@@ -22,7 +22,7 @@ func main() {
 	case errors.As(err, &code):
 		os.Exit(int(code))
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "troupe: "+err.Error())
+		fmt.Fprintln(os.Stderr, "troupe: "+oneLine(err))
 		os.Exit(1)
 	}
 }

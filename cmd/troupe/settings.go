@@ -29,6 +29,11 @@ func loadSettings(file string, flags *pflag.FlagSet) error {
 		if f.Changed {
 			continue
 		}
+		switch value.(type) {
+		case string, bool, float64:
+		default:
+			return fmt.Errorf("--config %s: %s: it takes one value", file, name)
+		}
 		if err := flags.Set(name, fmt.Sprint(value)); err != nil {
 			return fmt.Errorf("--config %s: %s: %w", file, name, err)
 		}

@@ -129,7 +129,7 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 	start := time.Now()
 	pods, services, err := cfg.check()
 	if err != nil {
-		return oneLine(err)
+		return err
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.logLevel)); err != nil {
@@ -148,22 +148,25 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 	nodeCfg := node.Config{DataDir: cfg.dataDir, Name: cfg.nodeName, ContainerdAddress: cfg.containerdAddress, Log: log}
 	if cfg.runtime == runtimeContainerd {
 		if err := host.Preflight(host.Config{DataDir: cfg.dataDir, Address: cfg.containerdAddress, Log: log}); err != nil {
-			return oneLine(err)
+			return err
+		}
+	}
+	if cfg.kubeconfig != "" {
+		if err := os.MkdirAll(filepath.Dir(cfg.kubeconfig), 0o700); err != nil {
+			return fmt.Errorf("--kubeconfig: %w", err)
 		}
 	}
 	dir, err := openDataDir(cfg.dataDir)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
 	limitMemory()
-	listener, err := listen(cfg.apiAddr, "--api-addr")
+	listener, err := addresses(cfg)
 	if err != nil {
+		dir.giveUp()
 		return err
 	}
-	if err := free(cfg.natsAddr, "--nats-addr"); err != nil {
-		return errors.Join(err, listener.Close())
-	}
+	defer dir.Close()
 
 	p := &progress{out: out, last: start}
 	fmt.Fprintf(out, "troupe %s, Kubernetes API %s, on %s\n", version, kubernetesVersion, cfg.dataDir)
@@ -203,7 +206,7 @@ func startNodes(ctx context.Context, cfg upConfig, nodeCfg node.Config, c *clust
 		return nothing, err
 	}
 	if err := c.WriteKubeconfig(kubeconfigPath(cfg)); err != nil {
-		return nothing, err
+		return nothing, fmt.Errorf("%w; choose another file with --kubeconfig", err)
 	}
 	if cfg.runtime == runtimeSim {
 		return startSimulated(ctx, cfg, c, p, nodeCfg.Log)
@@ -257,6 +260,18 @@ func (p *progress) step(name, detail string) {
 	p.last = now
 }
 
+// addresses takes the API's address and makes sure that the other is free, too.
+func addresses(cfg upConfig) (net.Listener, error) {
+	l, err := listen(cfg.apiAddr, "--api-addr")
+	if err != nil {
+		return nil, err
+	}
+	if err := free(cfg.natsAddr, "--nats-addr"); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
 // listen opens an address, or says how to get out of the way of what has it.
 func listen(addr, flag string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
@@ -306,7 +321,19 @@ func limitMemory() {
 	}
 }
 
-// oneLine joins several problems by semicolons.
-func oneLine(err error) error {
-	return errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
+// oneLine words an error that may be several, or be worded in lines, for a person at a terminal.
+func oneLine(err error) string {
+	var b strings.Builder
+	for line := range strings.Lines(err.Error()) {
+		line = strings.TrimSpace(line)
+		switch {
+		case b.Len() == 0 || line == "":
+		case strings.HasSuffix(b.String(), ":"):
+			b.WriteString(" ")
+		default:
+			b.WriteString("; ")
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }
