@@ -54,7 +54,7 @@ type Feed interface {
 }
 
 // Writer changes objects with the full rules of the API: defaults, admission, validation,
-// preconditions, finalizers. Errors are Kubernetes Status errors (k8s.io/apimachinery/pkg/api/errors).
+// preconditions, finalizers. Objects that are returned are shared, as a Reader's are. Errors are Kubernetes Status errors (k8s.io/apimachinery/pkg/api/errors).
 type Writer interface {
 	// Create stores a new object and returns it as stored.
 	Create(ctx context.Context, obj Object) (Object, error)

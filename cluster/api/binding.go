@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -50,11 +52,12 @@ func bind(ctx context.Context, pods *registry, clock clock.PassiveClock, b *core
 				return nil, fmt.Errorf("pod %v has non-empty .spec.schedulingGates", pod.Name)
 			}
 			pod.Spec.NodeName = b.Target.Name
-			for k, v := range b.Annotations {
+			if len(b.Annotations) > 0 {
+				pod.Annotations = maps.Clone(pod.Annotations)
 				if pod.Annotations == nil {
 					pod.Annotations = make(map[string]string)
 				}
-				pod.Annotations[k] = v
+				maps.Copy(pod.Annotations, b.Annotations)
 			}
 			setScheduled(pod, metav1.NewTime(clock.Now()))
 			return pod, nil
@@ -69,8 +72,10 @@ func bind(ctx context.Context, pods *registry, clock clock.PassiveClock, b *core
 	return apierrors.NewConflict(gr, b.Name, err)
 }
 
+// setScheduled leaves the conditions there are alone: they may belong to the store.
 func setScheduled(pod *corev1.Pod, now metav1.Time) {
 	c := corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: now}
+	pod.Status.Conditions = slices.Clone(pod.Status.Conditions)
 	for i := range pod.Status.Conditions {
 		if have := &pod.Status.Conditions[i]; have.Type == c.Type {
 			if have.Status == c.Status {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/troupe-run/troupe/actors/objects"
 	apiadmission "github.com/troupe-run/troupe/cluster/api/admission"
+	"github.com/troupe-run/troupe/cluster/state/storage"
 	"github.com/troupe-run/troupe/messages"
 )
 
@@ -77,7 +78,7 @@ func (l *local) Create(ctx context.Context, obj objects.Object) (objects.Object,
 	if err != nil {
 		return nil, err
 	}
-	ctx = l.context(ctx, obj.GetNamespace())
+	ctx = storage.WithSharing(l.context(ctx, obj.GetNamespace()))
 	in := obj.DeepCopyObject()
 	l.s.codecs.scheme.Default(in)
 	opts := &metav1.CreateOptions{}
@@ -124,7 +125,8 @@ func (l *local) Mutate(ctx context.Context, key messages.Key, sub string, fn fun
 }
 
 func (l *local) update(ctx context.Context, r *resource, namespace, name, sub string, next func(old objects.Object) (objects.Object, error)) (objects.Object, error) {
-	ctx = l.context(ctx, namespace)
+	// next returns a copy of its own, and strategies change nothing in the old object.
+	ctx = storage.WithSharing(l.context(ctx, namespace))
 	opts := &metav1.UpdateOptions{}
 	info := &nextObject{next: func(ctx context.Context, old runtime.Object) (runtime.Object, error) {
 		obj, err := next(old.(objects.Object))
@@ -183,7 +185,7 @@ func (l *local) Bind(ctx context.Context, namespace, pod, uid, node string) erro
 	if err != nil {
 		return err
 	}
-	return bind(l.context(ctx, namespace), r.store, l.s.cfg.Clock, &corev1.Binding{
+	return bind(storage.WithSharing(l.context(ctx, namespace)), r.store, l.s.cfg.Clock, &corev1.Binding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod, UID: typesUID(uid)},
 		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
 	}, false)

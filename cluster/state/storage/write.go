@@ -24,7 +24,7 @@ func (s *Storage) Create(ctx context.Context, key string, obj, out runtime.Objec
 	if rev, err := s.versioner.ObjectResourceVersion(obj); err == nil && rev != 0 {
 		return storage.ErrResourceVersionSetOnCreate
 	}
-	op, err := s.put(k, 0, obj, ttl)
+	op, err := s.put(ctx, k, 0, obj, ttl)
 	if err != nil {
 		return err
 	}
@@ -34,16 +34,40 @@ func (s *Storage) Create(ctx context.Context, key string, obj, out runtime.Objec
 	if out == nil {
 		return nil
 	}
-	return copyInto(out, op.Object)
+	return give(ctx, out, op.Object)
+}
+
+// sharing marks the context of writers that keep to the rules of WithSharing.
+type sharing struct{}
+
+// WithSharing spares the writes of a context nearly all copies. The caller promises that nobody
+// changes an object after it was handed over for writing, and that what it gets, to be updated or
+// as a result, is changed in its outermost struct only: what is below belongs to the store.
+func WithSharing(ctx context.Context) context.Context {
+	return context.WithValue(ctx, sharing{}, true)
+}
+
+// own makes a copy of obj, as deep as the context's writer needs it.
+func own(ctx context.Context, obj objects.Object) objects.Object {
+	if ctx.Value(sharing{}) != nil {
+		return state.ShallowCopy(obj)
+	}
+	return obj.DeepCopyObject().(objects.Object)
+}
+
+// give moves a copy of obj into out.
+func give(ctx context.Context, out runtime.Object, obj objects.Object) error {
+	return assign(out, own(ctx, obj))
 }
 
 // put makes the operation that stores a copy of obj: the store keeps what it is given, and the
 // caller may go on changing its own.
-func (s *Storage) put(k messages.Key, expect uint64, obj runtime.Object, ttl uint64) (state.Op, error) {
-	stored, ok := obj.DeepCopyObject().(objects.Object)
+func (s *Storage) put(ctx context.Context, k messages.Key, expect uint64, obj runtime.Object, ttl uint64) (state.Op, error) {
+	object, ok := obj.(objects.Object)
 	if !ok {
 		return state.Op{}, storage.NewInternalError(fmt.Errorf("%T has no metadata", obj))
 	}
+	stored := own(ctx, object)
 	if err := s.versioner.PrepareObjectForStorage(stored); err != nil {
 		return state.Op{}, storage.NewInternalError(fmt.Errorf("prepare %s: %w", k, err))
 	}
@@ -68,7 +92,7 @@ func (s *Storage) GuaranteedUpdate(ctx context.Context, key string, out runtime.
 		var current runtime.Object
 		switch {
 		case ok:
-			current = e.Object.DeepCopyObject()
+			current = own(ctx, e.Object)
 		case ignoreNotFound:
 			current = s.cfg.New()
 		default:
@@ -81,20 +105,20 @@ func (s *Storage) GuaranteedUpdate(ctx context.Context, key string, out runtime.
 		if err != nil {
 			return err
 		}
-		op, err := s.put(k, e.Rev, next, deref(ttl))
+		op, err := s.put(ctx, k, e.Rev, next, deref(ttl))
 		if err != nil {
 			return err
 		}
 		if ok && state.SumOf(op.Data) == e.Sum {
 			// Nothing to write, if that still is the newest state.
 			if now, _, ok := s.cfg.Store.Lookup(k); ok && now.Rev == e.Rev {
-				return copyInto(out, e.Object)
+				return give(ctx, out, e.Object)
 			}
 			continue
 		}
 		switch _, err := s.cfg.Store.Commit(ctx, op); {
 		case err == nil:
-			return copyInto(out, op.Object)
+			return give(ctx, out, op.Object)
 		case !stale(err):
 			return writeError(full, err)
 		}
