@@ -9,13 +9,11 @@ import (
 )
 
 // ContentHash identifies the content of one object of a node's wanted set: object is its JSON
-// without status, finished whether a pod has reached its end.
-func ContentHash(object []byte, finished bool) uint64 {
+// without status, status what of a pod's status concerns its node.
+func ContentHash(object, status []byte) uint64 {
 	d := xxhash.New()
 	_, _ = d.Write(object)
-	if finished {
-		_, _ = d.Write([]byte{1})
-	}
+	_, _ = d.Write(status)
 	return d.Sum64()
 }
 

@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/troupe-run/troupe/messages"
 )
 
 // mergePodStatus returns what is to be stored when a node reports a status: the node's word, but
@@ -34,39 +36,27 @@ func mergePodStatus(stored, reported corev1.PodStatus) (out corev1.PodStatus, wr
 }
 
 // mergePodConditions takes the node's conditions as it reports them and the others' as they are
-// stored: a node repeats those it knows, which may be old.
+// stored: a node repeats those it knows, which may be old. Only some conditions of the node have
+// passed when it reports them no more.
 func mergePodConditions(stored, reported []corev1.PodCondition) []corev1.PodCondition {
-	var out []corev1.PodCondition
-	for _, c := range reported {
-		if nodesConditions[c.Type] == foreign {
-			continue
-		}
+	out := messages.MergePodConditions(reported, stored)
+	for i := range out {
+		c := &out[i]
 		if old := podCondition(stored, c.Type); old != nil && old.Status == c.Status && c.LastTransitionTime.IsZero() {
 			c.LastTransitionTime = old.LastTransitionTime
 		}
-		out = append(out, c)
 	}
 	for _, c := range stored {
-		if nodesConditions[c.Type] == foreign || nodesConditions[c.Type] == lasting && podCondition(reported, c.Type) == nil {
+		if podCondition(out, c.Type) == nil && !passing[c.Type] {
 			out = append(out, c)
 		}
 	}
 	return out
 }
 
-// ownership says what a node's word on a pod's condition means.
-type ownership int
-
-const (
-	foreign ownership = iota // nothing: the condition is others'
-	lasting                  // it counts; silence changes nothing
-	passing                  // it counts; silence means that the condition has passed
-)
-
-var nodesConditions = map[corev1.PodConditionType]ownership{
-	corev1.PodReadyToStartContainers: lasting, corev1.PodInitialized: lasting, corev1.PodReady: lasting,
-	corev1.ContainersReady: lasting, corev1.PodScheduled: lasting, corev1.DisruptionTarget: lasting,
-	corev1.PodResizePending: passing, corev1.PodResizeInProgress: passing,
+// Conditions whose absence in a node's report means that they have passed.
+var passing = map[corev1.PodConditionType]bool{
+	corev1.PodResizePending: true, corev1.PodResizeInProgress: true,
 }
 
 func podCondition(list []corev1.PodCondition, t corev1.PodConditionType) *corev1.PodCondition {

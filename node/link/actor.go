@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/troupe-run/troupe/actors/stage"
+	"github.com/troupe-run/troupe/messages"
 	"github.com/troupe-run/troupe/proto/nodepb"
 )
 
@@ -214,12 +215,14 @@ func (l *link) send(what string, m proto.Message) {
 	}
 }
 
-// deliver tells the node, with the newest status this node knows of each pod.
+// deliver tells the node, with the newest status this node knows of each pod and the newest
+// conditions of others.
 func (l *link) deliver(m Message) {
 	if w, ok := m.(Wanted); ok {
 		if st, ok := l.mem.status(w.Pod.UID); ok {
 			pod := *w.Pod
 			pod.Status = st
+			pod.Status.Conditions = messages.MergePodConditions(st.Conditions, w.Pod.Status.Conditions)
 			m = Wanted{Pod: &pod}
 		}
 	}

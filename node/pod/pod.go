@@ -116,7 +116,7 @@ func (p *podActor) want(c actor.Context, in *corev1.Pod) {
 	if p.s.pod != nil && p.told {
 		others := own.Status.Conditions
 		own.Status = p.s.pod.Status
-		own.Status.Conditions = mergeConditions(p.s.pod.Status.Conditions, others)
+		own.Status.Conditions = messages.MergePodConditions(p.s.pod.Status.Conditions, others)
 	}
 	relabelled := p.s.pod != nil && !equality.Semantic.DeepEqual([]map[string]string{p.s.pod.Labels, p.s.pod.Annotations}, []map[string]string{own.Labels, own.Annotations})
 	if p.s.start.IsZero() {
@@ -136,25 +136,6 @@ func (p *podActor) want(c actor.Context, in *corev1.Pod) {
 		p.refreshVolumes(c)
 	}
 	p.reconcile(c)
-}
-
-// mergeConditions replaces the conditions this node does not own by their newest versions.
-func mergeConditions(own, newest []corev1.PodCondition) []corev1.PodCondition {
-	out := slices.DeleteFunc(slices.Clone(own), func(c corev1.PodCondition) bool { return !ownsCondition(c.Type) })
-	for _, c := range newest {
-		if !ownsCondition(c.Type) {
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
-func ownsCondition(t corev1.PodConditionType) bool {
-	switch t {
-	case corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled:
-		return true
-	}
-	return false
 }
 
 func (p *podActor) unwant(c actor.Context) {
