@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	utilexec "k8s.io/utils/exec"
 
@@ -18,7 +20,7 @@ import (
 )
 
 // simContainers is the container side of a simulated node: a log of one line, commands that echo,
-// no ports.
+// ports that greet.
 type simContainers struct {
 	containers
 	rt *sim.Runtime
@@ -63,7 +65,22 @@ func (s simContainers) Attach(_ context.Context, of server.Container, _ server.S
 }
 
 func (s simContainers) PortForward(_ context.Context, namespace, name string) (server.Target, error) {
-	return server.Target{}, fmt.Errorf("pod %s/%s is simulated and has no ports: %w", namespace, name, messages.ErrUnavailable)
+	v, err := s.pod(namespace, name)
+	if err != nil {
+		return server.Target{}, err
+	}
+	if v.Sandbox == "" {
+		return server.Target{}, fmt.Errorf("pod %s/%s does not run: %w", namespace, name, messages.ErrInvalid)
+	}
+	return server.Target{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		opts, err := portforward.NewV4Options(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		portforward.ServePortForward(w, r, greeter{namespace + "/" + name}, name, string(v.UID), opts,
+			streamIdle, streamOpen, portforward.SupportedProtocols)
+	})}, nil
 }
 
 // Limits of a simulated command's streams, as kubelets set them.
@@ -97,6 +114,23 @@ func (e echo) ExecInContainer(ctx context.Context, _, _, _ string, cmd []string,
 		return utilexec.CodeExitError{Err: errors.New("simulated failure"), Code: int(code)}
 	}
 	return nil
+}
+
+// greeter answers an HTTP request on any port of a simulated pod.
+type greeter struct{ pod string }
+
+func (g greeter) PortForward(_ context.Context, _, _ string, port int32, conn io.ReadWriteCloser) error {
+	req, err := http.ReadRequest(bufio.NewReader(conn))
+	if err != nil {
+		return fmt.Errorf("port %d of a simulated pod speaks HTTP only: %w", port, err)
+	}
+	text := fmt.Sprintf("%s %s on port %d of pod %s, simulated\n", req.Method, req.URL.Path, port, g.pod)
+	res := http.Response{
+		StatusCode: http.StatusOK, ProtoMajor: 1, ProtoMinor: 1, Request: req, Close: true,
+		Header:        http.Header{"Content-Type": {"text/plain; charset=utf-8"}},
+		ContentLength: int64(len(text)), Body: io.NopCloser(strings.NewReader(text)),
+	}
+	return res.Write(conn)
 }
 
 var _ server.Containers = simContainers{}

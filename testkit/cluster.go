@@ -44,6 +44,8 @@ type Cluster struct {
 	conn    *nats.Conn
 	client  *kubernetes.Clientset
 	names   *names
+
+	kubeconfig, cache string // for kubectl
 }
 
 // Start starts a cluster that ends with the test. It returns when the API answers; nodes become
@@ -59,7 +61,9 @@ func Start(t testing.TB, opts ...Option) *Cluster {
 	}
 	quiet()
 	if c.opts.log == nil {
-		c.opts.log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
+		var l *testLog
+		c.opts.log, l = newTestLog(t)
+		t.Cleanup(l.end)
 	}
 	if c.opts.seed == 0 {
 		c.opts.seed = newSeed(t)
@@ -74,10 +78,9 @@ func Start(t testing.TB, opts ...Option) *Cluster {
 	return c
 }
 
-// quiet keeps what Kubernetes' libraries tell klog, a logger of the whole process, to what matters.
-var quiet = sync.OnceFunc(func() {
-	klog.SetSlogLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
-})
+// quiet drops what Kubernetes' libraries tell klog, a logger of the whole process: it cannot be told
+// which test it belongs to, and what matters comes back as an error, too.
+var quiet = sync.OnceFunc(func() { klog.SetSlogLogger(slog.New(slog.DiscardHandler)) })
 
 func newSeed(t testing.TB) uint64 {
 	t.Helper()
@@ -185,7 +188,7 @@ func (c *Cluster) down() {
 		c.conn.Close()
 	}
 	c.check("stop control plane", c.control.Close(ctx))
-	c.names, c.sim, c.conn = nil, nil, nil
+	c.names, c.sim, c.conn, c.kubeconfig = nil, nil, nil, ""
 }
 
 // Restart ends the control plane and the nodes' agents and starts them again: on the same state
