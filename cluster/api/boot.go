@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/cluster/api/kind"
+	"github.com/troupe-run/troupe/cluster/api/kinds/scheduling"
 	"github.com/troupe-run/troupe/cluster/auth"
 	"github.com/troupe-run/troupe/messages"
 )
@@ -38,6 +40,7 @@ func (s *Server) boot(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(bootWriters)
 	s.bootPolicy(ctx, g, w)
+	s.bootPriorities(ctx, g, w)
 	g.Go(func() error { return s.bootService(ctx, w) })
 	return g.Wait()
 }
@@ -86,6 +89,17 @@ func (s *Server) ensure(ctx context.Context, w objects.Writer, key messages.Key,
 		return fmt.Errorf("mend %s: %w", key, err)
 	}
 	return nil
+}
+
+// bootPriorities makes the classes of pods that a cluster cannot do without.
+func (s *Server) bootPriorities(ctx context.Context, g *errgroup.Group, w objects.Writer) {
+	res := messages.Resource{Group: schedulingv1.GroupName, Resource: "priorityclasses"}
+	if !s.serves(res) {
+		return
+	}
+	for _, class := range scheduling.SystemClasses() {
+		g.Go(func() error { return s.ensure(ctx, w, messages.KeyOf(res, "", class.Name), class, nil) })
+	}
 }
 
 func (s *Server) bootPolicy(ctx context.Context, g *errgroup.Group, w objects.Writer) {

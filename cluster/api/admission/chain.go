@@ -4,6 +4,7 @@ import (
 	"context"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/utils/clock"
@@ -52,7 +53,9 @@ func (p *Plugins) Validate(ctx context.Context, a admission.Attributes, o admiss
 
 // Validates says whether any plugin looks at finished objects of the resource. The registry copies
 // objects for validating plugins, which the hot path can do without.
-func Validates(res schema.GroupResource) bool { return res.Group == rbacv1.GroupName }
+func Validates(res schema.GroupResource) bool {
+	return res.Group == rbacv1.GroupName || res.Group == schedulingv1.GroupName
+}
 
 var (
 	podsResource     = schema.GroupResource{Resource: "pods"}

@@ -2,7 +2,6 @@ package admission
 
 import (
 	"context"
-	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/admission"
@@ -51,47 +50,6 @@ func toleratesNoExecute(pod *corev1.Pod, key string) bool {
 	return false
 }
 
-// priority resolves a pod's priority class to its number.
-type priority struct {
-	*admission.Handler
-	reader objects.Reader
-}
-
-// The classes every cluster has.
-var systemPriorities = map[string]int32{
-	"system-cluster-critical": 2000000000,
-	"system-node-critical":    2000001000,
-}
-
-func newPriority(reader objects.Reader) *priority {
-	return &priority{admission.NewHandler(admission.Create), reader}
-}
-
-// Admit sets spec.priority and spec.preemptionPolicy.
-func (p *priority) Admit(_ context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
-	if !is(a, podsResource, "") {
-		return nil
-	}
-	pod, ok := a.GetObject().(*corev1.Pod)
-	if !ok {
-		return nil
-	}
-	var value int32
-	if name := pod.Spec.PriorityClassName; name != "" {
-		if value, ok = systemPriorities[name]; !ok {
-			return admission.NewForbidden(a, fmt.Errorf("no PriorityClass with name %v was found", name))
-		}
-	}
-	if pod.Spec.Priority != nil && *pod.Spec.Priority != value {
-		return admission.NewForbidden(a, fmt.Errorf("the integer value of priority (%d) must not be provided in pod spec; priority admission controller computed %d from the given PriorityClass name", *pod.Spec.Priority, value))
-	}
-	pod.Spec.Priority = &value
-	if pod.Spec.PreemptionPolicy == nil {
-		pod.Spec.PreemptionPolicy = ptr.To(corev1.PreemptLowerPriority)
-	}
-	return nil
-}
-
 // taintNodes keeps pods off a new node until it was seen to be ready.
 type taintNodes struct{ *admission.Handler }
 
@@ -121,6 +79,5 @@ func getPod(reader objects.Reader, namespace, name string) (*corev1.Pod, bool) {
 
 var (
 	_ admission.MutationInterface = (*tolerations)(nil)
-	_ admission.MutationInterface = (*priority)(nil)
 	_ admission.MutationInterface = (*taintNodes)(nil)
 )

@@ -18,8 +18,16 @@ import (
 // world is a reader over a map.
 type world map[messages.Key]objects.Object
 
-func (w world) Get(key messages.Key) (objects.Object, bool)            { o, ok := w[key]; return o, ok }
-func (world) List(messages.Resource, string) []objects.Object          { return nil }
+func (w world) Get(key messages.Key) (objects.Object, bool) { o, ok := w[key]; return o, ok }
+func (w world) List(res messages.Resource, namespace string) []objects.Object {
+	var out []objects.Object
+	for key, o := range w {
+		if key.Resource == res && (namespace == "" || key.Namespace == namespace) {
+			out = append(out, o)
+		}
+	}
+	return out
+}
 func (world) Index(messages.Resource, string, string) []objects.Object { return nil }
 func (world) Resources() []messages.Resource                           { return nil }
 

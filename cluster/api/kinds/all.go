@@ -9,7 +9,9 @@ import (
 	"github.com/troupe-run/troupe/cluster/api/kinds/coordination"
 	"github.com/troupe-run/troupe/cluster/api/kinds/core"
 	"github.com/troupe-run/troupe/cluster/api/kinds/discovery"
+	"github.com/troupe-run/troupe/cluster/api/kinds/policy"
 	"github.com/troupe-run/troupe/cluster/api/kinds/rbac"
+	"github.com/troupe-run/troupe/cluster/api/kinds/scheduling"
 )
 
 // All returns every kind the binary knows.
@@ -44,9 +46,11 @@ func All() []kind.Kind {
 		core.Service(),
 		core.ServiceAccount(),
 		discovery.EndpointSlice(),
+		policy.PodDisruptionBudget(),
 		rbac.ClusterRole(),
 		rbac.ClusterRoleBinding(),
 		rbac.Role(),
 		rbac.RoleBinding(),
+		scheduling.PriorityClass(),
 	}
 }
