@@ -27,7 +27,7 @@ func TestReadinessGatesReachTheNode(t *testing.T) {
 		w.store.Put(gated(corev1.ConditionFalse))
 		a := w.agent("n1")
 		settle(time.Second)
-		expect(t, a, "wanted default/a")
+		a.take()
 		st := running()
 		st.Conditions = append(st.Conditions, gate(corev1.ConditionFalse))
 		a.ReportPod(link.PodReport{UID: "uid-a", Namespace: "default", Name: "a", Status: st})
@@ -36,7 +36,7 @@ func TestReadinessGatesReachTheNode(t *testing.T) {
 
 		w.store.Put(gated(corev1.ConditionTrue))
 		settle(time.Second)
-		expect(t, a, "wanted default/a")
+		expect(t, a, "wanted default/a Running")
 		if c := a.has()[0].Status.Conditions; len(c) == 0 || c[len(c)-1].Status != corev1.ConditionTrue {
 			t.Errorf("the node sees %+v", c)
 		}
