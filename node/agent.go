@@ -121,19 +121,20 @@ type (
 
 // startAgent starts the actor and the link of a node whose object is given.
 func startAgent(a *Agent, cfg agentConfig, lc link.Config) error {
-	props := stage.Props(func() actor.Actor { return &agentActor{agentConfig: cfg, a: a} })
-	pid, err := a.stage.Spawn(props, "node-"+a.name)
-	if err != nil {
-		return err
-	}
-	a.pid = pid
-	a.onClose(func(ctx context.Context) error { return a.stage.Stop(ctx, pid) })
+	// The link is there before anybody uses it, and speaks only when there is somebody to hear it.
+	var err error
 	lc.Stage = a.stage
-	lc.Deliver = func(m link.Message) { a.stage.Send(pid, said{m}) }
-	if a.link, err = link.Start(lc); err != nil {
-		return fmt.Errorf("start link of %s: %w", a.name, err)
+	lc.Deliver = func(m link.Message) { a.stage.Send(a.pid, said{m}) }
+	if a.link, err = link.New(lc); err != nil {
+		return fmt.Errorf("open link of %s: %w", a.name, err)
 	}
+	props := stage.Props(func() actor.Actor { return &agentActor{agentConfig: cfg, a: a} })
+	if a.pid, err = a.stage.Spawn(props, "node-"+a.name); err != nil {
+		return errors.Join(err, a.link.Close(context.Background())) //nolint:forbidigo // it has not begun: nothing to wait for
+	}
+	a.onClose(func(ctx context.Context) error { return a.stage.Stop(ctx, a.pid) })
 	a.onClose(a.link.Close)
+	a.link.Begin()
 	return nil
 }
 

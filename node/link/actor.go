@@ -24,7 +24,7 @@ const (
 
 // link owns one node's wanted set, the open reports and the checkpoint.
 //
-// Accepts: arrived and reconnected from the hub; PodReport, nodeStatus and Event from the node;
+// Accepts: begin; arrived and reconnected from the hub; PodReport, nodeStatus and Event from the node;
 // its own heartbeatDue, helloDue and flushDue.
 // Sends: [Message] values to the node; reports to the control plane.
 // Restart: the wanted set and the reports survive; it greets the control plane again, which
@@ -52,6 +52,7 @@ type link struct {
 }
 
 type (
+	begin        struct{}
 	heartbeatDue struct{}
 	helloDue     struct{}
 	flushDue     struct{}
@@ -64,6 +65,11 @@ func (nodeStatus) CoalesceKey() any { return nodeKey{} }
 func (l *link) Receive(c actor.Context) {
 	switch m := c.Message().(type) {
 	case *actor.Started:
+		if l.mem.begun {
+			l.start(c)
+		}
+	case begin:
+		l.mem.begun = true
 		l.start(c)
 	case arrived:
 		l.arrived(c, m.data)

@@ -69,9 +69,17 @@ type Link struct {
 	tokens *tokenDesk
 }
 
-// Start loads the checkpoint, delivers what it holds, and begins the conversation. It returns as
-// soon as the link's actor runs; the control plane need not be reachable.
+// Start is [New] and [Link.Begin] in one, for a receiver that does not use the link itself.
 func Start(cfg Config) (*Link, error) {
+	l, err := New(cfg)
+	if err == nil {
+		l.Begin()
+	}
+	return l, err
+}
+
+// New opens a link that says nothing yet: what is reported before it begins is kept.
+func New(cfg Config) (*Link, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
@@ -113,6 +121,10 @@ func Start(cfg Config) (*Link, error) {
 	l.pid = pid
 	return l, nil
 }
+
+// Begin loads the checkpoint, delivers what it holds, and begins the conversation. It does not
+// wait for any of that; the control plane need not be reachable.
+func (l *Link) Begin() { l.cfg.Stage.Send(l.pid, begin{}) }
 
 // Close ends the conversation: the control plane will miss the heartbeats. Pods are not touched.
 // It returns when the actor is gone and the last checkpoint is on disk, or with ctx.

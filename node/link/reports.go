@@ -25,6 +25,7 @@ const (
 
 // memory is what a link must not forget when its actor restarts. Only the actor uses it.
 type memory struct {
+	begun  bool   // see Link.Begin
 	loaded bool   // the checkpoint has been read
 	saves  uint64 // number of the last checkpoint begun
 	epoch  uint64
