@@ -171,9 +171,6 @@ func (m *machineNode) up(ctx context.Context, r link.Registered) (*pod.Pods, err
 	if m.cfg.ContainerdAddress == "" {
 		pc.Cgroups = newCgroups(m.cfg.DataDir)
 	}
-	if pc.Hostname, err = os.Hostname(); err != nil {
-		return nil, fmt.Errorf("find own name: %w", err)
-	}
 	if pc.Resolver, err = resolver(); err != nil {
 		return nil, err
 	}

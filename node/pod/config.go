@@ -101,8 +101,6 @@ type Facts struct {
 type Config struct {
 	// Node is the node's name. Required.
 	Node string
-	// Hostname is the machine's own name, for pods in the host's network; empty means Node.
-	Hostname string
 	// Stage is the system the actors live in. Required.
 	Stage *stage.System
 	// Runtime runs the pods. Required, like Images, Volumes, Control and Prober.
@@ -167,9 +165,6 @@ func (c *Config) Check() error {
 }
 
 func (c *Config) defaults() {
-	if c.Hostname == "" {
-		c.Hostname = c.Node
-	}
 	if c.RuntimeName == "" {
 		c.RuntimeName = "containerd"
 	}
@@ -214,6 +209,8 @@ func FieldPath(p *corev1.Pod, container string) string {
 		return "spec.containers{" + container + "}"
 	case slices.ContainsFunc(p.Spec.InitContainers, is):
 		return "spec.initContainers{" + container + "}"
+	case slices.ContainsFunc(p.Spec.EphemeralContainers, func(c corev1.EphemeralContainer) bool { return c.Name == container }):
+		return "spec.ephemeralContainers{" + container + "}"
 	}
 	return ""
 }

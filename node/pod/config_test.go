@@ -166,7 +166,7 @@ func TestSandboxAndContainerConfig(t *testing.T) {
 		c.Command, c.Args = []string{"/bin/$(WHO)"}, []string{"$(NONE)"}
 		c.SecurityContext = &corev1.SecurityContext{ReadOnlyRootFilesystem: &yes, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}
 	})
-	env := environment{node: "n1", hostname: "machine", logs: "/logs/x", cgroup: "/troupe/x"}
+	env := environment{node: "n1", logs: "/logs/x", cgroup: "/troupe/x"}
 	box := sandboxConfig(p, 2, env)
 	if box.Hostname != "h" || len(box.PortMappings) != 1 || box.PortMappings[0].HostPort != 8080 || box.Metadata.Attempt != 2 ||
 		box.Linux.Sysctls["net.core.somaxconn"] != "9" || box.Linux.CgroupParent != "/troupe/x" || box.Labels[labelPodUID] != "web-uid" ||
@@ -180,7 +180,7 @@ func TestSandboxAndContainerConfig(t *testing.T) {
 		t.Errorf("container = %v", c)
 	}
 	p.Spec.HostNetwork = true
-	if box := sandboxConfig(p, 0, env); box.Hostname != "machine" || len(box.PortMappings) != 0 || box.Linux.SecurityContext.NamespaceOptions.Network != cri.NamespaceMode_NODE {
+	if box := sandboxConfig(p, 0, env); box.Hostname != "" || len(box.PortMappings) != 0 || box.Linux.SecurityContext.NamespaceOptions.Network != cri.NamespaceMode_NODE {
 		t.Errorf("sandbox on the host's network = %v", box)
 	}
 }

@@ -14,12 +14,11 @@ import (
 
 // environment is what the node adds to a pod's configuration.
 type environment struct {
-	node     string // name of the node
-	hostname string // the node's own host name
-	logs     string // the pod's log folder; empty keeps no logs
-	cgroup   string // parent of the pod's cgroups; empty leaves it to the runtime
-	dns      dnsFacts
-	limits   machine
+	node   string // name of the node
+	logs   string // the pod's log folder; empty keeps no logs
+	cgroup string // parent of the pod's cgroups; empty leaves it to the runtime
+	dns    dnsFacts
+	limits machine
 }
 
 // run is everything that goes into one run of a container beside its spec.
@@ -29,6 +28,8 @@ type run struct {
 	env     []*cri.KeyValue
 	mounts  []*cri.Mount
 	backoff time.Duration
+	// target is the container whose processes this one sees, empty for its own alone.
+	target string
 }
 
 // hashOf tells definitions of a container apart that need a new run.
@@ -66,6 +67,7 @@ func containerConfig(p *corev1.Pod, c *corev1.Container, r run, env environment)
 		Tty:       c.TTY,
 		Linux:     &cri.LinuxContainerConfig{Resources: resources(p, c, env.limits), SecurityContext: securityContext(p, c)},
 	}
+	join(out.Linux.SecurityContext.NamespaceOptions, r.target)
 	if env.logs != "" {
 		out.LogPath = logPath(c.Name, r.attempt)
 	}

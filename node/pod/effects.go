@@ -34,6 +34,7 @@ type input struct {
 	image          string
 	crash          crash
 	container      container
+	target         target
 	all            bool
 }
 
@@ -121,7 +122,7 @@ func words(err error) string {
 func (fx *effects) environment(p *corev1.Pod) environment {
 	facts := fx.cfg.Facts()
 	env := environment{
-		node: fx.cfg.Node, hostname: fx.cfg.Hostname,
+		node:   fx.cfg.Node,
 		dns:    dnsFacts{server: facts.Cluster.DNS, domain: facts.Cluster.Domain, host: fx.cfg.Resolver},
 		limits: machine{memory: fx.cfg.Memory, minOOMScore: fx.cfg.MinOOMScore},
 	}

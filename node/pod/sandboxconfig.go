@@ -41,8 +41,7 @@ func sandboxConfig(p *corev1.Pod, attempt uint32, env environment) *cri.PodSandb
 		Linux:        linuxSandbox(p, env),
 	}
 	if p.Spec.HostNetwork {
-		c.Hostname = env.hostname
-		return c
+		return c // it has the machine's name: the runtime refuses to set one that is not the pod's own
 	}
 	c.Hostname = Hostname(p)
 	if isTrue(p.Spec.SetHostnameAsFQDN) {
@@ -152,6 +151,11 @@ func anyPrivileged(p *corev1.Pod) bool {
 			if sc := list[i].SecurityContext; sc != nil && sc.Privileged != nil && *sc.Privileged {
 				return true
 			}
+		}
+	}
+	for i := range p.Spec.EphemeralContainers {
+		if sc := p.Spec.EphemeralContainers[i].SecurityContext; sc != nil && isTrue(sc.Privileged) {
+			return true
 		}
 	}
 	return false
