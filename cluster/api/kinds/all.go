@@ -9,6 +9,7 @@ import (
 	"github.com/troupe-run/troupe/cluster/api/kinds/coordination"
 	"github.com/troupe-run/troupe/cluster/api/kinds/core"
 	"github.com/troupe-run/troupe/cluster/api/kinds/discovery"
+	"github.com/troupe-run/troupe/cluster/api/kinds/networking"
 	"github.com/troupe-run/troupe/cluster/api/kinds/policy"
 	"github.com/troupe-run/troupe/cluster/api/kinds/rbac"
 	"github.com/troupe-run/troupe/cluster/api/kinds/scheduling"
@@ -46,6 +47,9 @@ func All() []kind.Kind {
 		core.Service(),
 		core.ServiceAccount(),
 		discovery.EndpointSlice(),
+		networking.Ingress(),
+		networking.IngressClass(),
+		networking.NetworkPolicy(),
 		policy.PodDisruptionBudget(),
 		rbac.ClusterRole(),
 		rbac.ClusterRoleBinding(),
