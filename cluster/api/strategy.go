@@ -115,6 +115,10 @@ func (s subStrategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Obje
 	if s.sub.Prepare != nil {
 		s.sub.Prepare(ctx, obj.(kind.Object), old.(kind.Object))
 	}
+	o, was := obj.(kind.Object), old.(kind.Object)
+	if s.name != "status" && s.kind.SpecChanged != nil && s.kind.SpecChanged(o, was) {
+		o.SetGeneration(was.GetGeneration() + 1)
+	}
 }
 
 func (s subStrategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {

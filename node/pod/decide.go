@@ -148,6 +148,7 @@ func (d *decision) run() {
 	}
 	d.prepare()
 	d.killUnhealthy()
+	d.startEphemeral()
 	if !d.initialized() {
 		return
 	}

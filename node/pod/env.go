@@ -224,6 +224,11 @@ func findContainer(p *corev1.Pod, name string) *corev1.Container {
 			}
 		}
 	}
+	for i := range p.Spec.EphemeralContainers {
+		if c := ephemeral(p, i); c.Name == name {
+			return c
+		}
+	}
 	return nil
 }
 

@@ -294,6 +294,9 @@ func (p *podActor) input(a action) input {
 		if x := p.s.byID(a.id); x != nil {
 			in.container = *x
 		}
+		if a.kind == startContainer {
+			in.target = targetOf(&p.s, a.name)
+		}
 	}
 	return in
 }

@@ -67,6 +67,9 @@ func (fx *effects) startContainer(ctx context.Context, a action, in input) (outc
 // create resolves everything a run needs and creates its container.
 func (fx *effects) create(ctx context.Context, a action, in input, c *corev1.Container, next crash) (string, error) {
 	p, facts := in.pod, fx.cfg.Facts()
+	if in.target.name != "" && in.target.id == "" {
+		return "", errNoTarget(in.target.name)
+	}
 	ips := in.ips
 	if p.Spec.HostNetwork {
 		ips = facts.HostIPs
@@ -91,7 +94,7 @@ func (fx *effects) create(ctx context.Context, a action, in input, c *corev1.Con
 			return "", &Trouble{Reason: reasonCreate, Message: err.Error()}
 		}
 	}
-	cfg := containerConfig(p, c, run{attempt: a.attempt, image: in.image, env: vars, mounts: mounts, backoff: next.delay}, env)
+	cfg := containerConfig(p, c, run{attempt: a.attempt, image: in.image, env: vars, mounts: mounts, backoff: next.delay, target: in.target.id}, env)
 	if wantsNonRoot(p, c) {
 		image, err := fx.cfg.Runtime.ImageStatus(ctx, &cri.ImageSpec{Image: in.image})
 		if err == nil {

@@ -41,6 +41,9 @@ func statusOf(s *state, now time.Time, facts nodeFacts) corev1.PodStatus {
 	for i := range pod.Spec.Containers {
 		st.ContainerStatuses = append(st.ContainerStatuses, v.container(&pod.Spec.Containers[i], false, over))
 	}
+	for i := range pod.Spec.EphemeralContainers {
+		st.EphemeralContainerStatuses = append(st.EphemeralContainerStatuses, v.ephemeral(ephemeral(pod, i)))
+	}
 	st.Phase = phaseOf(&pod.Spec, st.InitContainerStatuses, st.ContainerStatuses, ended)
 	if s.failed.reason != "" {
 		st.Phase = corev1.PodFailed
@@ -132,15 +135,17 @@ func (v *statusView) container(c *corev1.Container, init, initOver bool) corev1.
 	}
 	var old corev1.ContainerStatus
 	if x == nil {
-		old = oldStatus(&s.pod.Status, c.Name, init)
+		list := s.pod.Status.ContainerStatuses
+		if init {
+			list = s.pod.Status.InitContainerStatuses
+		}
+		old = oldStatus(list, c.Name)
 	}
 	switch {
 	case x == nil && old.ContainerID != "" && (v.ended || isTerminal(s.pod.Status.Phase) || s.pod.DeletionTimestamp != nil):
 		old.Ready, old.Started = false, &started
 		if old.State.Terminated == nil { // its end was not witnessed
-			old.LastTerminationState, old.State = old.State, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
-				ExitCode: 137, Reason: "ContainerStatusUnknown", ContainerID: old.ContainerID,
-				Message: "The container could not be located when the pod was terminated"}}
+			old.LastTerminationState, old.State = old.State, corev1.ContainerState{Terminated: unwitnessed(old.ContainerID)}
 		}
 		return old
 	case x == nil:
@@ -187,11 +192,15 @@ func (v *statusView) container(c *corev1.Container, init, initOver bool) corev1.
 	return out
 }
 
-func oldStatus(st *corev1.PodStatus, name string, init bool) corev1.ContainerStatus {
-	list := st.ContainerStatuses
-	if init {
-		list = st.InitContainerStatuses
+// unwitnessed is the end of a container that is gone from the runtime's records.
+func unwitnessed(id string) *corev1.ContainerStateTerminated {
+	return &corev1.ContainerStateTerminated{
+		ExitCode: 137, Reason: "ContainerStatusUnknown", ContainerID: id,
+		Message: "The container could not be located when the pod was terminated",
 	}
+}
+
+func oldStatus(list []corev1.ContainerStatus, name string) corev1.ContainerStatus {
 	for i := range list {
 		if list[i].Name == name {
 			return list[i]
