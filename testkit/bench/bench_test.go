@@ -29,3 +29,19 @@ func rollout(b *testing.B) {
 	}
 	b.ReportMetric(float64(load.Pods())/took.Seconds(), "pods/s")
 }
+
+// BenchmarkFirstPod is a cluster of three nodes in this process until the first pod runs, the time
+// a test waits before it can begin.
+func BenchmarkFirstPod(b *testing.B) {
+	var api, pod time.Duration
+	for b.Loop() {
+		begun := time.Now()
+		c := testkit.Start(b, testkit.Nodes(3))
+		api += time.Since(begun)
+		c.Apply("{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {containers: [{name: web, image: registry.example/web:v1}]}}")
+		c.WaitFor("Pod default/web", testkit.Running)
+		pod += time.Since(begun)
+	}
+	b.ReportMetric(float64(api.Milliseconds())/float64(b.N), "api-ms")
+	b.ReportMetric(float64(pod.Milliseconds())/float64(b.N), "first-pod-ms")
+}
