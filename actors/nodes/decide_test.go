@@ -60,6 +60,7 @@ func TestMergePodStatus(t *testing.T) {
 	cond := func(t corev1.PodConditionType, s corev1.ConditionStatus) corev1.PodCondition {
 		return corev1.PodCondition{Type: t, Status: s}
 	}
+	early, late := metav1.Unix(1000, 0), metav1.Unix(2000, 0)
 	status := func(p corev1.PodPhase, c ...corev1.PodCondition) corev1.PodStatus {
 		return corev1.PodStatus{Phase: p, Conditions: c}
 	}
@@ -78,6 +79,14 @@ func TestMergePodStatus(t *testing.T) {
 			status(corev1.PodRunning, cond("Ready", "True"), cond("example/gate", "True")), true},
 		{"a passing condition goes", status(corev1.PodRunning, cond(corev1.PodResizePending, "True")),
 			status(corev1.PodRunning), status(corev1.PodRunning), true},
+		{"a node that forgot changes no times",
+			corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &early, Conditions: []corev1.PodCondition{{Type: "Ready", Status: "True", LastTransitionTime: early}}},
+			corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &late, Conditions: []corev1.PodCondition{{Type: "Ready", Status: "True", LastTransitionTime: late}}},
+			corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &early, Conditions: []corev1.PodCondition{{Type: "Ready", Status: "True", LastTransitionTime: early}}}, false},
+		{"a transition has its time",
+			corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: "Ready", Status: "False", LastTransitionTime: early}}},
+			corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: "Ready", Status: "True", LastTransitionTime: late}}},
+			corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: "Ready", Status: "True", LastTransitionTime: late}}}, true},
 		{"the end is the end", status(corev1.PodFailed), status(corev1.PodRunning), status(corev1.PodFailed), false},
 		{"ended otherwise", status(corev1.PodFailed), status(corev1.PodSucceeded), status(corev1.PodSucceeded), true},
 		{"others' fields stay", corev1.PodStatus{QOSClass: "Burstable", NominatedNodeName: "x"}, status(corev1.PodRunning),

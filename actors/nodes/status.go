@@ -23,8 +23,8 @@ func mergePodStatus(stored, reported corev1.PodStatus) (out corev1.PodStatus, wr
 	if out.QOSClass == "" {
 		out.QOSClass = stored.QOSClass
 	}
-	if out.StartTime == nil {
-		out.StartTime = stored.StartTime
+	if stored.StartTime != nil {
+		out.StartTime = stored.StartTime // a node that lost its memory of the pod starts nothing anew
 	}
 	if out.NominatedNodeName == "" {
 		out.NominatedNodeName = stored.NominatedNodeName
@@ -37,12 +37,13 @@ func mergePodStatus(stored, reported corev1.PodStatus) (out corev1.PodStatus, wr
 
 // mergePodConditions takes the node's conditions as it reports them and the others' as they are
 // stored: a node repeats those it knows, which may be old. Only some conditions of the node have
-// passed when it reports them no more.
+// passed when it reports them no more. The time of a transition that nobody saw does not move: a
+// node that lost its memory reports conditions as if they had come about just now.
 func mergePodConditions(stored, reported []corev1.PodCondition) []corev1.PodCondition {
 	out := messages.MergePodConditions(reported, stored)
 	for i := range out {
 		c := &out[i]
-		if old := podCondition(stored, c.Type); old != nil && old.Status == c.Status && c.LastTransitionTime.IsZero() {
+		if old := podCondition(stored, c.Type); old != nil && old.Status == c.Status && !old.LastTransitionTime.IsZero() {
 			c.LastTransitionTime = old.LastTransitionTime
 		}
 	}
