@@ -13,6 +13,7 @@ import (
 	"github.com/troupe-run/troupe/cluster/api/kinds/policy"
 	"github.com/troupe-run/troupe/cluster/api/kinds/rbac"
 	"github.com/troupe-run/troupe/cluster/api/kinds/scheduling"
+	"github.com/troupe-run/troupe/cluster/api/kinds/storage"
 )
 
 // All returns every kind the binary knows.
@@ -56,5 +57,11 @@ func All() []kind.Kind {
 		rbac.Role(),
 		rbac.RoleBinding(),
 		scheduling.PriorityClass(),
+		storage.CSIDriver(),
+		storage.CSINode(),
+		storage.CSIStorageCapacity(),
+		storage.StorageClass(),
+		storage.VolumeAttachment(),
+		storage.VolumeAttributesClass(),
 	}
 }
