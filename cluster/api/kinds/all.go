@@ -5,11 +5,13 @@ import (
 	"github.com/troupe-run/troupe/cluster/api/kinds/apps"
 	"github.com/troupe-run/troupe/cluster/api/kinds/authentication"
 	"github.com/troupe-run/troupe/cluster/api/kinds/authorization"
+	"github.com/troupe-run/troupe/cluster/api/kinds/autoscaling"
 	"github.com/troupe-run/troupe/cluster/api/kinds/batch"
 	"github.com/troupe-run/troupe/cluster/api/kinds/coordination"
 	"github.com/troupe-run/troupe/cluster/api/kinds/core"
 	"github.com/troupe-run/troupe/cluster/api/kinds/discovery"
 	"github.com/troupe-run/troupe/cluster/api/kinds/networking"
+	"github.com/troupe-run/troupe/cluster/api/kinds/node"
 	"github.com/troupe-run/troupe/cluster/api/kinds/policy"
 	"github.com/troupe-run/troupe/cluster/api/kinds/rbac"
 	"github.com/troupe-run/troupe/cluster/api/kinds/scheduling"
@@ -30,6 +32,7 @@ func All() []kind.Kind {
 		authorization.SelfSubjectAccessReview(),
 		authorization.SelfSubjectRulesReview(),
 		authorization.SubjectAccessReview(),
+		autoscaling.HorizontalPodAutoscaler(),
 		batch.CronJob(),
 		batch.Job(),
 		coordination.Lease(),
@@ -51,6 +54,7 @@ func All() []kind.Kind {
 		networking.Ingress(),
 		networking.IngressClass(),
 		networking.NetworkPolicy(),
+		node.RuntimeClass(),
 		policy.PodDisruptionBudget(),
 		rbac.ClusterRole(),
 		rbac.ClusterRoleBinding(),

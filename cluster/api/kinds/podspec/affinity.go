@@ -209,7 +209,8 @@ var (
 	taintEffects        = sets.New(corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)
 )
 
-func validateTolerations(list []corev1.Toleration, path *field.Path) field.ErrorList {
+// ValidateTolerations checks tolerations; runtime classes have those, too.
+func ValidateTolerations(list []corev1.Toleration, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i := range list {
 		t, path := &list[i], path.Index(i)
