@@ -79,6 +79,12 @@ demo-down: ## remove every trace of the demo
 test: tools ## run all tests; those with real containers need root
 	$(GO) test -timeout 20m ./...
 
+ROUNDS ?= 500
+
+.PHONY: soak
+soak: ## kill a writing control plane ROUNDS times (default 500) and check what it had acknowledged
+	$(GO) test -count 1 -timeout 0 -run 'TestKillKeepsAcknowledged|TestTornTail' ./cluster/state -v -rounds $(ROUNDS)
+
 .PHONY: race
 race: tools ## run all tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 40m ./...

@@ -22,4 +22,6 @@ var (
 	ErrGone = errors.New("gone")
 	// ErrFenced says a newer leader exists; the caller must stop acting.
 	ErrFenced = errors.New("fenced by a newer epoch")
+	// ErrDamaged says that what was stored is no longer all there; a person must decide.
+	ErrDamaged = errors.New("damaged")
 )

@@ -7,9 +7,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -103,6 +105,9 @@ func Start(ctx context.Context, cfg Config) (*Bus, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := verifyBuckets(opts.StoreDir); err != nil {
+		return nil, errors.Join(fmt.Errorf("start bus: %w", err), b.removeTemp())
+	}
 	if b.srv, err = server.NewServer(opts); err != nil {
 		return nil, errors.Join(fmt.Errorf("start bus: %w", err), b.removeTemp())
 	}
@@ -112,6 +117,21 @@ func Start(ctx context.Context, cfg Config) (*Bus, error) {
 		return nil, errors.Join(fmt.Errorf("start bus: %w", err), b.Close(ctx))
 	}
 	return b, nil
+}
+
+// verifyBuckets makes the server read the control plane's streams as it does after a crash, which
+// takes in only records with a good checksum. After a clean stop it would believe its own summary
+// of them, serve what is no longer there, and panic on some of it.
+func verifyBuckets(dir string) error {
+	summaries, err := fs.Glob(os.DirFS(dir), server.JetStreamStoreDir+"/$G/streams/*/msgs/index.db")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range summaries {
+		errs = append(errs, os.Remove(filepath.Join(dir, path)))
+	}
+	return errors.Join(errs...)
 }
 
 func (b *Bus) options() (*server.Options, error) {

@@ -31,8 +31,8 @@ import (
 // nats-server's access-time goroutine must be born outside of all bubbles.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
-		crashingWriter(dir)
-		return
+		fmt.Fprintln(os.Stderr, crashingWriter(dir, os.Getenv(crashRound)))
+		os.Exit(1)
 	}
 	ats.Register()
 	os.Exit(m.Run())

@@ -39,6 +39,7 @@ type Store struct {
 	writer  *writer
 	feed    *feed
 	changes *publisher // nil when changes are not published
+	mark    *mark      // nil when the bucket's tail may be lost
 	stalled atomic.Pointer[error]
 	stop    context.CancelFunc
 	done    sync.WaitGroup
@@ -67,6 +68,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		if s.changes != nil {
 			s.changes.nc.Close()
 		}
+		if s.mark != nil {
+			err = errors.Join(err, s.mark.close())
+		}
 		return nil, fmt.Errorf("open bucket %s: %w", cfg.Bucket, err)
 	}
 	return s, nil
@@ -83,8 +87,19 @@ func (s *Store) open(ctx context.Context) error {
 	if s.js, err = jetstream.New(s.nc); err != nil {
 		return err
 	}
+	if !s.cfg.Async && !s.cfg.Bus.InMemory() {
+		if s.mark, err = openMark(s.cfg.Bus.DataDir(), s.cfg.Bucket); err != nil {
+			return err
+		}
+	}
 	if s.stream, err = s.ensureStream(ctx); err != nil {
 		return err
+	}
+	last := s.stream.CachedInfo().State.LastSeq
+	if s.mark != nil {
+		if err := s.mark.checkEnd(last); err != nil {
+			return err
+		}
 	}
 	if s.cfg.Changes != nil {
 		changes, err := s.openChanges(ctx)
@@ -102,6 +117,11 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.replay(ctx, epoch); err != nil {
 		return err
 	}
+	if s.mark != nil {
+		if err := s.checkWhole(last, epoch); err != nil {
+			return err
+		}
+	}
 	s.rev, s.epoch, s.floor = epoch, epoch, epoch
 	s.feed = newFeed()
 	// The store outlives the call that opens it; Close ends it.
@@ -112,7 +132,29 @@ func (s *Store) open(ctx context.Context) error {
 	if s.changes != nil {
 		s.done.Go(func() { s.changes.run(run) })
 	}
+	if s.mark != nil {
+		s.done.Go(func() { s.mark.run(run, s.cfg.Clock) })
+	}
 	return nil
+}
+
+// checkWhole compares what replay has found with the mark, and moves the mark to it. The bucket
+// ended at last before this store's epoch record.
+func (s *Store) checkWhole(last, epoch uint64) error {
+	all := content{seq: epoch}
+	old := content{}
+	for _, t := range s.tables {
+		for _, row := range t.rows {
+			all.put(row.key, row.Rev)
+			if row.Rev <= s.mark.seq {
+				old.put(row.key, row.Rev)
+			}
+		}
+	}
+	if err := s.mark.checkWhole(last, old); err != nil {
+		return err
+	}
+	return s.mark.set(all)
 }
 
 // Close lets accepted writes finish and ends the store. Later commits fail with
@@ -125,6 +167,9 @@ func (s *Store) Close(ctx context.Context) error {
 	s.stop()
 	s.done.Wait()
 	s.nc.Close()
+	if s.mark != nil {
+		err = errors.Join(err, s.mark.close())
+	}
 	if err != nil {
 		return fmt.Errorf("close bucket %s: %w", s.cfg.Bucket, err)
 	}

@@ -18,6 +18,13 @@ const maxBatch = 256
 
 // ensureStream opens or creates the bucket. It looks first: a needless update writes to disk.
 func (s *Store) ensureStream(ctx context.Context) (jetstream.Stream, error) {
+	if s.mark != nil && s.mark.seq > 0 {
+		// A server that cannot read a stream at all starts without it. A new one in its place
+		// would bury what may still be saved.
+		if _, err := s.js.Stream(ctx, "KV_"+s.cfg.Bucket); errors.Is(err, jetstream.ErrStreamNotFound) {
+			return nil, s.mark.damaged("the server could not read it; it ended at revision %d", s.mark.seq)
+		}
+	}
 	want := jetstream.StreamConfig{
 		Name:        "KV_" + s.cfg.Bucket,
 		Description: "objects of the cluster, one record each",

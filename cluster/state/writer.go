@@ -205,6 +205,7 @@ func (w *writer) commit(ctx context.Context, group []*txn) error {
 	atomic := slices.ContainsFunc(group, func(t *txn) bool { return len(t.ops) > 1 })
 	if err = w.publish(ctx, msgs, atomic); err == nil {
 		w.last = base + uint64(len(msgs))
+		w.store.moveMark(group, base, w.last)
 		w.store.apply(group, base, now)
 		return nil
 	}
@@ -218,6 +219,31 @@ func (w *writer) commit(ctx context.Context, group []*txn) error {
 	return nil
 }
 
+// moveMark moves the mark to what the bucket holds with a group at the sequences after base, and up to
+// the sequence last. A mark that cannot be moved protects less, but the writes are good.
+func (s *Store) moveMark(group []*txn, base, last uint64) {
+	if s.mark == nil {
+		return
+	}
+	c := s.mark.content
+	for _, t := range group {
+		for i := range t.ops {
+			op := &t.ops[i]
+			base++
+			if op.Expect != 0 {
+				c.remove(op.Key, op.Expect)
+			}
+			if op.Object != nil {
+				c.put(op.Key, base)
+			}
+		}
+	}
+	c.seq = last
+	if err := s.mark.set(c); err != nil {
+		s.log.Warn("mark not moved", "rev", last, "err", err)
+	}
+}
+
 // settle applies the transactions of which all operations landed, which are the group's first
 // ones, and tries the others again.
 func (w *writer) settle(group []*txn, base uint64, now time.Time, landed int, cause error) {
@@ -226,6 +252,7 @@ func (w *writer) settle(group []*txn, base uint64, now time.Time, landed int, ca
 		ops += len(group[n].ops)
 		n++
 	}
+	w.store.moveMark(group[:n], base, w.last)
 	if n > 0 {
 		w.store.apply(group[:n], base, now)
 	}

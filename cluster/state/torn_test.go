@@ -1,0 +1,146 @@
+package state_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/troupe-run/troupe/cluster/bus"
+	"github.com/troupe-run/troupe/cluster/state"
+	"github.com/troupe-run/troupe/messages"
+)
+
+// TestTornTail damages the end of the bucket's newest file after a kill. The store must open with
+// all that was acknowledged, or say that it is not all there.
+func TestTornTail(t *testing.T) {
+	t.Parallel()
+	killed, draw := t.TempDir(), random(t)
+	acked := crash(t, killed, 0, 100*time.Millisecond)
+	cut := func(n int) func([]byte) []byte { return func(b []byte) []byte { return b[:max(0, len(b)-n)] } }
+	flip := func(at int) func([]byte) []byte {
+		return func(b []byte) []byte {
+			b[max(0, len(b)-1-at)] ^= 1 << draw.IntN(8)
+			return b
+		}
+	}
+	type damage struct {
+		name  string
+		do    func([]byte) []byte
+		loses bool // certainly, so that opening must fail
+	}
+	damages := []damage{
+		{"nothing", cut(0), false},
+		{"one byte cut", cut(1), false},
+		{"a record cut", cut(700), false},
+		{"all cut", cut(1 << 30), true},
+		{"last byte flipped", flip(0), false},
+		{"zeros at the end", func(b []byte) []byte { return append(b, make([]byte, 512)...) }, false},
+		{"zeros instead of the end", func(b []byte) []byte { clear(b[len(b)-512:]); return b }, false},
+		{"garbage at the end", func(b []byte) []byte { return append(b, bytes.Repeat([]byte{0x5a}, 77)...) }, false},
+		{"file gone", nil, true},
+		{"first byte of a record in the middle flipped", func(b []byte) []byte { b[len(b)/2] ^= 1; return b }, false},
+	}
+	for range 8 {
+		n := 1 + draw.IntN(4000)
+		damages = append(damages, damage{fmt.Sprint(n, " cut"), cut(n), false})
+		n = draw.IntN(4000)
+		damages = append(damages, damage{fmt.Sprint(n, " before the end flipped"), flip(n), false})
+	}
+	closed := t.TempDir()
+	if err := os.CopyFS(closed, os.DirFS(killed)); err != nil {
+		t.Fatal(err)
+	}
+	if err := reopen(t, closed, acked); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range damages {
+		for kind, from := range map[string]string{"killed": killed, "closed": closed} {
+			t.Run(kind+", "+d.name, func(t *testing.T) {
+				dir := t.TempDir()
+				if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+					t.Fatal(err)
+				}
+				tear(t, dir, d.do)
+				err := reopen(t, dir, acked)
+				if err != nil && !errors.Is(err, messages.ErrDamaged) {
+					t.Errorf("opening says %v", err)
+				}
+				if err == nil && d.loses {
+					t.Error("opened as if nothing had happened")
+				}
+				t.Log(err)
+			})
+		}
+	}
+}
+
+// TestMissingStream takes the whole bucket away and leaves the mark: no new bucket may take its
+// place, until somebody says so by removing the mark.
+func TestMissingStream(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	acked := crash(t, dir, 0, 0)
+	if err := os.RemoveAll(filepath.Join(dir, "jetstream/$G/streams/KV_state")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := reopen(t, dir, acked); !errors.Is(err, messages.ErrDamaged) {
+			t.Errorf("opening says %v", err)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "state.mark")); err != nil {
+		t.Fatal(err)
+	}
+	if err := reopen(t, dir, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// tear changes the newest block file of the bucket, or removes it.
+func tear(t *testing.T, dir string, change func([]byte) []byte) {
+	t.Helper()
+	blocks, err := filepath.Glob(filepath.Join(dir, "jetstream/*/streams/KV_state/msgs/*.blk"))
+	if err != nil || len(blocks) == 0 {
+		t.Fatalf("blocks %v: %v", blocks, err)
+	}
+	slices.SortFunc(blocks, func(a, b string) int { return len(a) - len(b) }) // 9.blk is before 10.blk
+	last := blocks[len(blocks)-1]
+	if change == nil {
+		err = os.Remove(last)
+	} else {
+		var content []byte
+		if content, err = os.ReadFile(last); err == nil {
+			err = os.WriteFile(last, change(content), 0o600)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reopen opens a store and compares it with what was acknowledged.
+func reopen(t *testing.T, dir string, acked map[string]written) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	b, err := bus.Start(ctx, bus.Config{DataDir: dir, Log: discard()})
+	if err != nil {
+		return err
+	}
+	defer b.Close(ctx)
+	s, err := state.Open(ctx, state.Config{Bus: b, Resources: []state.Resource{pods}, Log: discard()})
+	if err != nil {
+		return err
+	}
+	defer closeStore(t, s)
+	for _, c := range check(s, acked) {
+		t.Error(c)
+	}
+	return nil
+}
