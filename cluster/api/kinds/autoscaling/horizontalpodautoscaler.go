@@ -121,7 +121,7 @@ func fillRules(rules *autoscalingv2.HPAScalingRules, from autoscalingv2.HPAScali
 	if rules.StabilizationWindowSeconds == nil {
 		rules.StabilizationWindowSeconds = from.StabilizationWindowSeconds
 	}
-	if rules.Policies == nil {
+	if len(rules.Policies) == 0 {
 		rules.Policies = from.Policies
 	}
 	return rules
