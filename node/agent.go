@@ -81,8 +81,10 @@ type agentConfig struct {
 	up func(ctx context.Context, r link.Registered) (*pod.Pods, error)
 	// measure looks how the machine fares; nil means always well.
 	measure func(ctx context.Context) health
-	status  corev1.NodeStatus
-	clock   clock.PassiveClock
+	// images lists the images on the node as its status shows them; nil means never.
+	images func(ctx context.Context) ([]corev1.ContainerImage, error)
+	status corev1.NodeStatus
+	clock  clock.PassiveClock
 }
 
 // How often the machine is looked at, how often while it is ill, and when to retry to come up.
@@ -94,7 +96,8 @@ const (
 
 // agentActor brings a node up step by step and reports how it fares.
 //
-// Accepts: said (what the link says), runtimeHealth from the pods, its own timers.
+// Accepts: said (what the link says), runtimeHealth from the pods, imagePulled from the puller,
+// its own timers.
 // Sends:   what the link says on to the pods, once they are there.
 // Restart: comes up again; pods are adopted.
 type agentActor struct {
@@ -108,6 +111,9 @@ type agentActor struct {
 	network string // why the network is not up
 	machine health
 	look    *stage.Timer
+
+	imagesTimer *stage.Timer
+	imagesSoon  bool // the timer is that of a pull
 }
 
 type (
@@ -142,6 +148,7 @@ func (g *agentActor) Receive(c actor.Context) {
 	switch m := c.Message().(type) {
 	case *actor.Started:
 		g.check(c)
+		g.imagePulled(c)
 	case said:
 		g.said(c, m.msg)
 	case runtimeHealth:
@@ -150,6 +157,10 @@ func (g *agentActor) Receive(c actor.Context) {
 		g.check(c)
 	case upDue:
 		g.rise(c)
+	case imagePulled:
+		g.imagePulled(c)
+	case imagesDue:
+		g.lookAtImages(c)
 	}
 }
 

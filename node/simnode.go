@@ -236,7 +236,13 @@ func (n *SimNode) start(cfg *SimConfig, hub *link.Hub) error {
 	if cfg.DataDir != "" {
 		lc.DataDir = filepath.Join(cfg.DataDir, n.name)
 	}
-	return startAgent(n.Agent, agentConfig{name: n.name, log: cfg.Log, up: up, status: status, clock: cfg.Clock}, lc)
+	images := func(ctx context.Context) ([]corev1.ContainerImage, error) {
+		if rt := n.rt.Load(); rt != nil {
+			return listImages(ctx, rt)
+		}
+		return nil, nil
+	}
+	return startAgent(n.Agent, agentConfig{name: n.name, log: cfg.Log, up: up, images: images, status: status, clock: cfg.Clock}, lc)
 }
 
 // PowerOff ends the node as a power cut does: its containers have ended, too.
@@ -259,7 +265,7 @@ func (n *SimNode) up(cfg *SimConfig, resources corev1.ResourceList, r link.Regis
 	if rt == nil {
 		rt = sim.New(sim.Config{Node: n.name, PodCIDR: podCIDR, StartDelay: cfg.StartDelay, PullDelay: cfg.PullDelay, Clock: cfg.Clock})
 	}
-	puller, err := image.NewPuller(image.PullerConfig{Service: rt, Clock: cfg.Clock, Log: cfg.Log})
+	puller, err := image.NewPuller(image.PullerConfig{Service: rt, Pulled: pulledInto(n.Agent), Clock: cfg.Clock, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}

@@ -57,7 +57,10 @@ func Start(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = startAgent(m.a, agentConfig{name: cfg.Name, log: cfg.Log, up: m.up, measure: m.measure, status: status, clock: cfg.Clock}, link.Config{
+	err = startAgent(m.a, agentConfig{
+		name: cfg.Name, log: cfg.Log, up: m.up, measure: m.measure, status: status, clock: cfg.Clock,
+		images: func(ctx context.Context) ([]corev1.ContainerImage, error) { return listImages(ctx, m.rt) },
+	}, link.Config{
 		Conn: cfg.Conn, Region: cfg.Region, Node: nodeObject(cfg.Name, cfg.Labels, cfg.Taints, status), DataDir: cfg.DataDir, Log: cfg.Log,
 	})
 	if err != nil {
@@ -152,7 +155,7 @@ func (m *machineNode) up(ctx context.Context, r link.Registered) (*pod.Pods, err
 	if err != nil {
 		return nil, err
 	}
-	puller, err := image.NewPuller(image.PullerConfig{Service: m.rt, Clock: m.cfg.Clock, Log: m.cfg.Log})
+	puller, err := image.NewPuller(image.PullerConfig{Service: m.rt, Pulled: pulledInto(m.a), Clock: m.cfg.Clock, Log: m.cfg.Log})
 	if err != nil {
 		return nil, err
 	}

@@ -97,6 +97,9 @@ func mergeNodeStatus(stored, reported corev1.NodeStatus, now metav1.Time) (out c
 			out.Conditions = append(out.Conditions, c)
 		}
 	}
+	if out.Images == nil { // not listed yet
+		out.Images = stored.Images
+	}
 	if out.VolumesAttached == nil {
 		out.VolumesAttached = stored.VolumesAttached
 	}

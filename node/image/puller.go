@@ -33,6 +33,8 @@ type PullerConfig struct {
 	// FirstBackOff and LastBackOff are the delays after the first failed pull and at most. Zero
 	// means 10 s and 5 min, as in Kubernetes.
 	FirstBackOff, LastBackOff time.Duration
+	// Pulled is called after each image that was pulled; it must not block. Nil ignores.
+	Pulled func()
 	// Clock times back-off. Nil means the real one.
 	Clock clock.PassiveClock
 	// Log gets what users do not see. Required.
@@ -227,6 +229,9 @@ func (p *Puller) pullWithAny(ctx context.Context, spec *runtimeapi.ImageSpec, au
 		out := pulled{ref: ref, took: p.cfg.Clock.Since(begin)}
 		if img, err := p.cfg.Service.ImageStatus(ctx, spec); err == nil && img != nil {
 			out.size = img.Size
+		}
+		if p.cfg.Pulled != nil {
+			p.cfg.Pulled()
 		}
 		return out, nil
 	}

@@ -214,6 +214,11 @@ func (c *CRI) ImageStatus(ctx context.Context, image *cri.ImageSpec) (*cri.Image
 	return r.GetImage(), wrap("image status", err)
 }
 
+func (c *CRI) ListImages(ctx context.Context) ([]*cri.Image, error) {
+	r, err := c.img.ListImages(ctx, &cri.ListImagesRequest{})
+	return r.GetImages(), wrap("list images", err)
+}
+
 func (c *CRI) PullImage(ctx context.Context, image *cri.ImageSpec, auth *cri.AuthConfig, sandbox *cri.PodSandboxConfig) (string, error) {
 	r, err := c.img.PullImage(ctx, &cri.PullImageRequest{Image: image, Auth: auth, SandboxConfig: sandbox})
 	return r.GetImageRef(), err // in the runtime's own words, as users know them from Events

@@ -75,6 +75,8 @@ type Streams interface {
 type Images interface {
 	// ImageStatus returns an image, nil when it is not present.
 	ImageStatus(ctx context.Context, image *cri.ImageSpec) (*cri.Image, error)
+	// ListImages returns all images.
+	ListImages(ctx context.Context) ([]*cri.Image, error)
 	// PullImage pulls an image and returns its reference.
 	PullImage(ctx context.Context, image *cri.ImageSpec, auth *cri.AuthConfig, sandbox *cri.PodSandboxConfig) (string, error)
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -25,6 +27,15 @@ func (r *Runtime) ImageStatus(_ context.Context, image *cri.ImageSpec) (*cri.Ima
 		return nil, r.down
 	}
 	return r.images[image.GetImage()], nil
+}
+
+func (r *Runtime) ListImages(context.Context) ([]*cri.Image, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.down != nil {
+		return nil, r.down
+	}
+	return slices.Collect(maps.Values(r.images)), nil
 }
 
 func (r *Runtime) PullImage(ctx context.Context, image *cri.ImageSpec, _ *cri.AuthConfig, sandbox *cri.PodSandboxConfig) (string, error) {
