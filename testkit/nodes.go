@@ -40,12 +40,15 @@ func (c *Cluster) known(name string, stopped bool) *simulated {
 	return n
 }
 
-// Node gives a simulated node by name, to look into it or to make its runtime fail:
+// Node gives a simulated node by name, to look into it or to make its runtime fail. It waits until
+// the node has a runtime, which it gets when the control plane has registered it.
 //
 //	c.Node("node-0").Runtime().Down(errors.New("connection refused"))
 func (c *Cluster) Node(name string) *node.SimNode {
 	c.t.Helper()
-	return c.sim.Node(c.known(name, false).name)
+	n := c.sim.Node(c.known(name, false).name)
+	c.Until(name+" has a runtime", func() bool { return n.Runtime() != nil })
+	return n
 }
 
 // AddNode starts one more simulated node, with labels beside those every node has.
