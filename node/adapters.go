@@ -72,6 +72,11 @@ func (v *volumes) Refresh(ctx context.Context, p *corev1.Pod) error {
 	return v.manager.Refresh(ctx, p)
 }
 
+// Usage only reads, and long: it holds nobody up.
+func (v *volumes) Usage(ctx context.Context, p *corev1.Pod) (map[string]int64, error) {
+	return v.manager.Usage(ctx, p)
+}
+
 func (v *volumes) Mounts(_ context.Context, m pod.MountRequest) ([]*cri.Mount, error) {
 	defer v.lock(m.Pod.UID)()
 	out, err := v.manager.Mounts(m.Pod, m.Container, func(name string) (string, error) {

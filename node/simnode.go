@@ -301,6 +301,7 @@ func (v simVolumes) Setup(_ context.Context, p *corev1.Pod) error {
 }
 
 func (simVolumes) Refresh(context.Context, *corev1.Pod) error                     { return nil }
+func (simVolumes) Usage(context.Context, *corev1.Pod) (map[string]int64, error)   { return nil, nil }
 func (simVolumes) Mounts(context.Context, pod.MountRequest) ([]*cri.Mount, error) { return nil, nil }
 func (simVolumes) Termination(types.UID, string, uint32) (string, error)          { return "", nil }
 func (simVolumes) Teardown(context.Context, types.UID) error                      { return nil }

@@ -45,6 +45,8 @@ type Volumes interface {
 	Setup(ctx context.Context, p *corev1.Pod) error
 	// Refresh brings new content of ConfigMaps, Secrets, tokens and labels into the pod.
 	Refresh(ctx context.Context, p *corev1.Pod) error
+	// Usage returns the bytes that each emptyDir with a size limit takes on disk.
+	Usage(ctx context.Context, p *corev1.Pod) (map[string]int64, error)
 	// Mounts returns the mounts of one run of a container, with its hosts file and the file of its
 	// termination message.
 	Mounts(ctx context.Context, m MountRequest) ([]*cri.Mount, error)

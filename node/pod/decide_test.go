@@ -150,6 +150,20 @@ func TestDecide(t *testing.T) {
 			p.Spec.Containers[0].RestartPolicyRules = []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestart,
 				ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: corev1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{42}}}}
 		}), ended("web", 0, 42)), want: "start web#1"},
+		{name: "a container's own policy wins", state: up(newTestPod("web", policy(corev1.RestartPolicyNever), func(p *corev1.Pod) {
+			onFailure := corev1.ContainerRestartPolicyOnFailure
+			p.Spec.Containers[0].RestartPolicy = &onFailure
+		}), ended("web", 0, 1)), want: "start web#1"},
+		{name: "also when it says never", state: up(newTestPod("web", second, func(p *corev1.Pod) {
+			never := corev1.ContainerRestartPolicyNever
+			p.Spec.Containers[0].RestartPolicy = &never
+		}), ended("web", 0, 1), runs("log")), want: ""},
+		{name: "a rule may name the codes that do not count", state: up(newTestPod("web", func(p *corev1.Pod) {
+			never := corev1.ContainerRestartPolicyNever
+			p.Spec.Containers[0].RestartPolicy = &never
+			p.Spec.Containers[0].RestartPolicyRules = []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestart,
+				ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: corev1.ContainerRestartRuleOnExitCodesOpNotIn, Values: []int32{0, 42}}}}
+		}), ended("web", 0, 42)), want: "OVER"},
 		{name: "a deadline ends the pod", state: up(newTestPod("web", func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = &limit }), runs("web")), after: time.Minute, want: "FAIL DeadlineExceeded"},
 		{name: "and is waited for", state: up(newTestPod("web", func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = &limit }), runs("web")), want: "wake 1m0s"},
 

@@ -45,6 +45,7 @@ type outcome struct {
 	gone       string // ID of what was removed
 	image      string
 	crash      crash
+	usage      map[string]int64
 	all        bool
 }
 
@@ -53,7 +54,7 @@ func (fx *effects) do(ctx context.Context, a action, in input) (outcome, error) 
 	case setUpVolumes:
 		return outcome{}, fx.setUp(ctx, in)
 	case refreshVolumes:
-		return outcome{}, fx.cfg.Volumes.Refresh(ctx, in.pod)
+		return fx.refresh(ctx, in)
 	case runSandbox:
 		return fx.runSandbox(ctx, a, in)
 	case stopSandbox:

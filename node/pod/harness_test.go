@@ -94,6 +94,7 @@ type volumes struct {
 	mu   sync.Mutex
 	up   map[types.UID]bool
 	fail error
+	used map[string]int64
 }
 
 func (v *volumes) Setup(_ context.Context, p *corev1.Pod) error {
@@ -105,7 +106,12 @@ func (v *volumes) Setup(_ context.Context, p *corev1.Pod) error {
 	v.up[p.UID] = true
 	return nil
 }
-func (v *volumes) Refresh(context.Context, *corev1.Pod) error                 { return nil }
+func (v *volumes) Refresh(context.Context, *corev1.Pod) error { return nil }
+func (v *volumes) Usage(context.Context, *corev1.Pod) (map[string]int64, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.used, nil
+}
 func (v *volumes) Mounts(context.Context, MountRequest) ([]*cri.Mount, error) { return nil, nil }
 func (v *volumes) Termination(types.UID, string, uint32) (string, error)      { return "", nil }
 func (v *volumes) Teardown(_ context.Context, uid types.UID) error {

@@ -154,7 +154,7 @@ func (p *podActor) halt() {
 	}
 	for _, l := range p.s.lanes {
 		switch l.kind {
-		case ensureImage, startContainer, setUpVolumes:
+		case ensureImage, startContainer, setUpVolumes, refreshVolumes:
 			l.cancel()
 		}
 	}
@@ -235,7 +235,11 @@ func (p *podActor) reconcile(c actor.Context) {
 	if plan.fail.reason != "" || plan.stop {
 		if p.s.failed.reason == "" && plan.fail.reason != "" {
 			p.s.failed = plan.fail
-			p.cfg.record(p.s.pod, corev1.EventTypeNormal, plan.fail.reason, "%s", plan.fail.message)
+			kind := corev1.EventTypeNormal
+			if plan.fail.reason == reasonEvicted {
+				kind = corev1.EventTypeWarning
+			}
+			p.cfg.record(p.s.pod, kind, plan.fail.reason, "%s", plan.fail.message)
 		}
 		p.halt()
 		plan = decide(&p.s, now)
@@ -318,6 +322,10 @@ func (p *podActor) settle(c actor.Context, a action, o outcome, err error) {
 	switch a.kind {
 	case setUpVolumes:
 		settleStep(&p.s.volumes, now, err)
+	case refreshVolumes:
+		if o.usage != nil {
+			p.s.usage = o.usage
+		}
 	case runSandbox, stopSandbox, removeSandbox:
 		settleStep(&p.s.network, now, err)
 	case sweepPod:
@@ -348,7 +356,7 @@ func (p *podActor) settle(c actor.Context, a action, o outcome, err error) {
 			slot.wait.fail(now, reasonKill, err.Error())
 		}
 	}
-	if err != nil && a.kind == refreshVolumes && !errors.Is(err, messages.ErrNotFound) { // a deleted source leaves its last content
+	if err != nil && a.kind == refreshVolumes && !errors.Is(err, messages.ErrNotFound) && !errors.Is(err, context.Canceled) { // a deleted source leaves its last content
 		p.log.Warn("mounted content is stale, will retry", "err", err)
 	}
 	if err != nil {

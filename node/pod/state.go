@@ -26,6 +26,8 @@ type state struct {
 	stopping time.Time
 	// swept is 1 once volumes and cgroup are taken down after the end, 2 once the logs are too.
 	swept int
+	// usage is what volumes with a limit took on disk when measured last.
+	usage map[string]int64
 
 	sandboxes  []sandbox   // newest first
 	containers []container // newest first within a name

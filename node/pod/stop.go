@@ -91,6 +91,9 @@ func (d *decision) dismantle(entirely bool) {
 func (d *decision) stopContainers() bool {
 	s := d.s
 	left := grace(s.pod)
+	if s.failed.reason == reasonEvicted {
+		left = min(left, evictionGrace)
+	}
 	total := left
 	if !s.stopping.IsZero() {
 		left -= d.now.Sub(s.stopping)
