@@ -13,6 +13,7 @@ import (
 	kjson "sigs.k8s.io/json"
 
 	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/messages"
 )
 
 // encode returns an object as it is stored: Kubernetes JSON with apiVersion and kind, without a
@@ -54,7 +55,13 @@ func (r *Resource) decodeObject(data []byte) (objects.Object, error) {
 		return obj, kjson.UnmarshalCaseSensitivePreserveInts(data, obj)
 	default:
 		obj := &unstructured.Unstructured{}
-		return obj, kjson.UnmarshalCaseSensitivePreserveInts(data, &obj.Object)
+		if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &obj.Object); err != nil {
+			return nil, err
+		}
+		if meta, ok := obj.Object["metadata"].(map[string]any); !ok || meta == nil {
+			return nil, fmt.Errorf("an object without metadata: %w", messages.ErrInvalid)
+		}
+		return obj, nil
 	}
 }
 
