@@ -57,11 +57,16 @@ func TestNobodyIsMissedWhileTheControlPlaneIsDown(t *testing.T) {
 		}
 		for _, away := range []time.Duration{0, time.Second, 10 * time.Minute} {
 			for name, m := range c.sim.Machines() {
-				c.find(name).machine = m
+				n := c.find(name)
+				n.machine, n.stopped = m, true
 			}
 			c.down()
 			time.Sleep(away)
 			c.up()
+			c.Advance(5 * time.Second) // agents may take longer to come back than the control plane
+			for _, n := range c.nodes {
+				c.StartNode(n.name)
+			}
 			c.Advance(2 * time.Minute)
 			if after := c.readiness(); !maps.Equal(before, after) {
 				t.Errorf("away for %s: %v became %v", away, before, after)
