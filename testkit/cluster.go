@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server/ats"
 	"github.com/nats-io/nats.go"
 	"google.golang.org/grpc/test/bufconn"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
@@ -78,9 +79,14 @@ func Start(t testing.TB, opts ...Option) *Cluster {
 	return c
 }
 
-// quiet drops what Kubernetes' libraries tell klog, a logger of the whole process: it cannot be told
-// which test it belongs to, and what matters comes back as an error, too.
-var quiet = sync.OnceFunc(func() { klog.SetSlogLogger(slog.New(slog.DiscardHandler)) })
+// quiet drops what Kubernetes' libraries tell the loggers of the whole process: they cannot know which
+// test it belongs to, and what matters comes back as an error, too. The stock handlers also slow down
+// errors that follow each other, by the time of the last one: in another bubble that may be decades
+// away.
+var quiet = sync.OnceFunc(func() {
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
+	utilruntime.ErrorHandlers = nil
+})
 
 func newSeed(t testing.TB) uint64 {
 	t.Helper()
