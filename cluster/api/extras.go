@@ -4,6 +4,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/registry/rest"
 
@@ -33,7 +34,7 @@ func (s *Server) extras(out groupVersions, order []schema.GroupVersion) []schema
 		for path, storage := range map[string]rest.Storage{
 			"pods/binding":     &binding,
 			"bindings":         &oldBindings{binding},
-			"pods/eviction":    &evictions{r.store},
+			"pods/eviction":    &evictions{pods: r.store, reader: s.cfg.Store, budgets: s.Local(user.APIServerUser), clock: s.cfg.Clock},
 			"pods/log":         streams.Log(),
 			"pods/exec":        streams.Exec(),
 			"pods/attach":      streams.Attach(),
