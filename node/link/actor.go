@@ -221,14 +221,13 @@ func (l *link) send(what string, m proto.Message) {
 	}
 }
 
-// deliver tells the node, with the newest status this node knows of each pod and the newest
-// conditions of others.
+// deliver tells the node, with the newest status this node knows of each pod and what others have
+// decided.
 func (l *link) deliver(m Message) {
 	if w, ok := m.(Wanted); ok {
 		if st, ok := l.mem.status(w.Pod.UID); ok {
 			pod := *w.Pod
-			pod.Status = st
-			pod.Status.Conditions = messages.MergePodConditions(st.Conditions, w.Pod.Status.Conditions)
+			pod.Status = messages.NewestPodStatus(st, w.Pod.Status)
 			m = Wanted{Pod: &pod}
 		}
 	}

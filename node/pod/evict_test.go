@@ -58,6 +58,9 @@ func TestAPodThatOutgrowsItsScratchIsEvicted(t *testing.T) {
 		if c := findCondition(st.Conditions, corev1.PodReady); c.Status != corev1.ConditionFalse || c.Reason != "PodFailed" {
 			t.Errorf("ready: %+v", c)
 		}
+		if c := findCondition(st.Conditions, corev1.DisruptionTarget); c == nil || c.Status != corev1.ConditionTrue || c.Reason != "TerminationByKubelet" {
+			t.Errorf("disruption: %+v", c)
+		}
 		if b.ctl.count("Evicted") != 1 {
 			t.Errorf("events = %v", b.ctl.events)
 		}

@@ -2,6 +2,7 @@ package pod
 
 import (
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -29,6 +30,21 @@ func TestReadinessGates(t *testing.T) {
 			if c := findCondition(b.status().Conditions, corev1.PodReady); c.Status != tt.ready {
 				t.Errorf("gate %s: %+v", tt.gate, c)
 			}
+		}
+	})
+}
+
+func TestAnEndSetByOthersStopsThePod(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := newTestPod("web")
+		b.want(p)
+		p = p.DeepCopy()
+		p.Status.Phase, p.Status.Reason = corev1.PodFailed, "Example"
+		b.want(p)
+		pass(time.Minute)
+		st := b.status()
+		if st.Phase != corev1.PodFailed || st.Reason != "Example" || st.ContainerStatuses[0].State.Terminated == nil || st.ContainerStatuses[0].RestartCount != 0 {
+			t.Errorf("status = %+v", st)
 		}
 	})
 }

@@ -113,10 +113,10 @@ func (p *podActor) adopt(found observed) {
 // reported last, with the conditions others own.
 func (p *podActor) want(c actor.Context, in *corev1.Pod) {
 	own := *in
+	ended := false
 	if p.s.pod != nil && p.told {
-		others := own.Status.Conditions
-		own.Status = p.s.pod.Status
-		own.Status.Conditions = messages.MergePodConditions(p.s.pod.Status.Conditions, others)
+		own.Status = messages.NewestPodStatus(p.s.pod.Status, own.Status)
+		ended = isTerminal(own.Status.Phase) && !isTerminal(p.s.pod.Status.Phase)
 	}
 	relabelled := p.s.pod != nil && !equality.Semantic.DeepEqual([]map[string]string{p.s.pod.Labels, p.s.pod.Annotations}, []map[string]string{own.Labels, own.Annotations})
 	if p.s.start.IsZero() {
@@ -126,7 +126,7 @@ func (p *podActor) want(c actor.Context, in *corev1.Pod) {
 		}
 	}
 	p.s.pod = &own
-	if own.DeletionTimestamp != nil {
+	if own.DeletionTimestamp != nil || ended {
 		p.halt()
 	}
 	if p.refresh == nil && p.cfg.Refresh > 0 && len(own.Spec.Volumes) > 0 {

@@ -369,6 +369,12 @@ func conditions(s *state, st *corev1.PodStatus, now time.Time) []corev1.PodCondi
 		containers,
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
 	}
+	if s.failed.reason == reasonEvicted {
+		list = append(list, corev1.PodCondition{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
+			Reason: corev1.PodReasonTerminationByKubelet, Message: s.failed.message,
+		})
+	}
 	old := s.pod.Status.Conditions
 	for i := range list {
 		c := &list[i]
