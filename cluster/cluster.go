@@ -44,6 +44,7 @@ type Cluster struct {
 	events    *state.Store
 	api       *api.Server
 	stage     *stage.System
+	beats     *nodes.Beats
 	failed    chan error
 	serving   sync.WaitGroup
 	stopAPI   context.CancelFunc
@@ -56,7 +57,8 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 		return nil, err
 	}
 	cfg.complete()
-	c := &Cluster{cfg: cfg, failed: make(chan error, 1), stopAPI: func() {}, stage: stage.New(stage.Config{Log: cfg.Log})}
+	c := &Cluster{cfg: cfg, failed: make(chan error, 1), stopAPI: func() {},
+		stage: stage.New(stage.Config{Log: cfg.Log}), beats: nodes.NewBeats()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close(context.WithoutCancel(ctx)))
@@ -153,7 +155,7 @@ func (c *Cluster) startAPI(ctx context.Context) (err error) {
 	c.api, err = api.New(api.Config{
 		Store: c.state, Events: c.events, Kinds: kinds.All(),
 		Authority: c.authority, Listener: c.cfg.Listener, Also: c.cfg.Also, Insecure: c.cfg.Insecure, Dial: c.cfg.Dial, Advertise: c.cfg.Advertise,
-		NodeDial: c.dialNode, ServiceCIDR: c.cfg.ServiceCIDR, DNS: c.cfg.dnsAddress(), ClusterDomain: c.cfg.Domain, Version: c.cfg.Version,
+		NodeDial: c.dialNode, Heartbeats: c.beats, ServiceCIDR: c.cfg.ServiceCIDR, DNS: c.cfg.dnsAddress(), ClusterDomain: c.cfg.Domain, Version: c.cfg.Version,
 		Checks: map[string]func() error{"nats": c.bus.Healthy, "state": c.state.Healthy},
 		Clock:  c.cfg.Clock, Log: c.cfg.Log,
 	})
@@ -220,7 +222,7 @@ func (c *Cluster) deps(user, component string) controller.Deps {
 func (c *Cluster) nodesConfig(proxies *actor.PID) nodes.Config {
 	return nodes.Config{
 		Reader: c.state, Feed: c.state, Writer: c.api.Local("system:node-controller"), Recorder: c.api.Recorder("kubelet"), Tokens: c.api,
-		Conn: c.bus.Conn(), Region: c.cfg.Region, Epoch: c.state.Epoch(), Cluster: c.facts(), Proxies: proxies, Clock: c.cfg.Clock, Log: c.cfg.Log,
+		Conn: c.bus.Conn(), Region: c.cfg.Region, Epoch: c.state.Epoch(), Cluster: c.facts(), Proxies: proxies, Beats: c.beats, Clock: c.cfg.Clock, Log: c.cfg.Log,
 	}
 }
 

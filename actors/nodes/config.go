@@ -54,6 +54,8 @@ type Config struct {
 	// Drain is how long a pod that is marked for deletion waits for them, at most half of its grace
 	// period; 0 means five seconds.
 	Drain time.Duration
+	// Beats gets to know when nodes were heard. Nil means that nobody wants to know.
+	Beats *Beats
 	// Writes bounds how many status writes and registrations run at a time; 0 means 256.
 	Writes int
 	Clock  clock.PassiveClock

@@ -187,6 +187,7 @@ func (k *keeper) hears(node string) *entry {
 		k.nodes[node] = e
 	}
 	e.heard = k.cfg.Clock.Now()
+	k.cfg.Beats.note(node, e.heard)
 	if e.state == silent {
 		k.log.Info("node is back", "node", node)
 		e.session = 0 // whatever it believes: it greets again and reports everything
@@ -279,6 +280,7 @@ func (k *keeper) nodeChanged(c actor.Context, name string) {
 // forget drops a node whose object is gone and that is silent.
 func (k *keeper) forget(c actor.Context, name string, e *entry) {
 	k.cidrs.release(name)
+	k.cfg.Beats.forget(name)
 	if e.pid == nil {
 		delete(k.nodes, name)
 		return

@@ -43,6 +43,9 @@ type Config struct {
 	// NodeDial opens a connection to a node's HTTP surface, for logs, exec, attach and
 	// port-forward. Nil answers those with ServiceUnavailable.
 	NodeDial func(ctx context.Context, node string) (net.Conn, error)
+	// Heartbeats tells when nodes were heard, which is what the Leases of nodes are made of. Nil means
+	// that only stored Leases are served.
+	Heartbeats Heartbeats
 	// ServiceCIDR is where cluster IPs are taken from. The zero value means 10.96.0.0/16.
 	ServiceCIDR netip.Prefix
 	// DNS is the address in ServiceCIDR that nodes answer names on; no Service gets it. The zero

@@ -56,11 +56,19 @@ func (s *Server) storage(k *kind.Kind) (apistorage.Interface, error) {
 			return nil, fmt.Errorf("register %s: %w", res, err)
 		}
 	}
-	return storage.New(storage.Config{
+	root := prefix(schema.GroupResource{Group: res.Group, Resource: res.Resource})
+	back, err := storage.New(storage.Config{
 		Store: store, Resource: res,
-		Prefix:  prefix(schema.GroupResource{Group: res.Group, Resource: res.Resource}),
+		Prefix:  root,
 		New:     func() runtime.Object { return k.New() },
 		NewList: k.NewList,
 		Clock:   s.cfg.Clock,
 	})
+	if err != nil {
+		return nil, err
+	}
+	if res == messages.Leases && s.cfg.Heartbeats != nil {
+		return &nodeLeases{Interface: back, store: store, beats: s.cfg.Heartbeats, clock: s.cfg.Clock, prefix: root + "/"}, nil
+	}
+	return back, nil
 }
