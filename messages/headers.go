@@ -11,6 +11,9 @@ const (
 	HeaderUID = "Troupe-Uid"
 	// HeaderWriter names the writing process and numbers its writes: "<process>.<number>".
 	HeaderWriter = "Troupe-Writer"
+	// HeaderUser is the user of the API on whose behalf the write was done; writes that nobody asked
+	// for, such as the end of a lifetime, have none.
+	HeaderUser = "Troupe-User"
 	// HeaderExpires is the Unix time in seconds when the store deletes the object by itself.
 	HeaderExpires = "Troupe-Expires"
 	// HeaderRevision is the revision a change has in its bucket, the object's resourceVersion.

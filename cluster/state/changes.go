@@ -44,6 +44,7 @@ type change struct {
 	data []byte
 	verb string
 	seal string
+	user string
 	obj  objects.Object // what it is about; nil when header says so
 	// header is that of the record, for changes found by replay.
 	header nats.Header
@@ -168,7 +169,7 @@ func (p *publisher) run(ctx context.Context) {
 }
 
 func (p *publisher) publish(c *change) error {
-	h := make(nats.Header, 6)
+	h := make(nats.Header, 7)
 	h[messages.HeaderBucket] = []string{p.store.cfg.Bucket}
 	h[messages.HeaderRevision] = []string{strconv.FormatUint(c.rev, 10)}
 	if c.header == nil {
@@ -176,9 +177,12 @@ func (p *publisher) publish(c *change) error {
 		if c.seal != "" {
 			h[messages.HeaderSealed] = []string{c.seal}
 		}
+		if c.user != "" {
+			h[messages.HeaderUser] = []string{c.user}
+		}
 		describe(h, c.obj)
 	}
-	for _, name := range []string{messages.HeaderVerb, messages.HeaderKind, messages.HeaderUID, messages.HeaderSealed} {
+	for _, name := range []string{messages.HeaderVerb, messages.HeaderKind, messages.HeaderUID, messages.HeaderSealed, messages.HeaderUser} {
 		if v := c.header[name]; v != nil {
 			h[name] = v
 		}

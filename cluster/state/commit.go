@@ -24,6 +24,8 @@ type Op struct {
 	Data []byte
 	// TTL is how long the object lives; zero means the bucket's TTL.
 	TTL time.Duration
+	// User is on whose behalf the write is done, for whoever looks back; it may be empty.
+	User string
 
 	body []byte // Data as it is published: sealed or not
 	seal string // the key's id when it is
@@ -64,6 +66,12 @@ func (s *Store) Commit(ctx context.Context, ops ...Op) (uint64, error) {
 	t := &txn{ops: ops, sums: make([]Sum, len(ops)), done: make(chan error, 1)}
 	if err := s.prepare(t); err != nil {
 		return 0, err
+	}
+	// Better to refuse at once than to hang, or to fill the disk to the last byte.
+	for _, refuse := range []error{s.Healthy(), s.cfg.Bus.Writable()} {
+		if refuse != nil {
+			return 0, fmt.Errorf("write %s: %w", ops[0].Key, refuse)
+		}
 	}
 	if err := s.writer.enqueue(t); err != nil {
 		return 0, err
@@ -180,7 +188,7 @@ func (s *Store) apply(group []*txn, base uint64, now time.Time) {
 				if obj == nil {
 					obj = e.Old
 				}
-				changes = append(changes, change{key: op.Key, rev: rev, data: op.body, verb: op.verb(), seal: op.seal, obj: obj})
+				changes = append(changes, change{key: op.Key, rev: rev, data: op.body, verb: op.verb(), seal: op.seal, user: op.User, obj: obj})
 			}
 		}
 		t.rev = rev

@@ -55,6 +55,9 @@ func (w *writer) records(group []*txn, now time.Time) ([]*nats.Msg, error) {
 			if op.seal != "" {
 				h[messages.HeaderSealed] = []string{op.seal}
 			}
+			if op.User != "" {
+				h[messages.HeaderUser] = []string{op.User}
+			}
 			h[messages.HeaderVerb] = []string{op.verb()}
 			w.number++
 			h[messages.HeaderWriter] = []string{w.op(w.number)}

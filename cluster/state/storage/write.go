@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/storage"
 
 	"github.com/troupe-run/troupe/actors/objects"
@@ -75,7 +76,15 @@ func (s *Storage) put(ctx context.Context, k messages.Key, expect uint64, obj ru
 	if err != nil {
 		return state.Op{}, err
 	}
-	return state.Op{Key: k, Expect: expect, Object: stored, Data: data, TTL: time.Duration(ttl) * time.Second}, nil
+	return state.Op{Key: k, Expect: expect, Object: stored, Data: data, TTL: time.Duration(ttl) * time.Second, User: userOf(ctx)}, nil
+}
+
+// userOf names the user a request is made for.
+func userOf(ctx context.Context) string {
+	if u, ok := request.UserFrom(ctx); ok {
+		return u.GetName()
+	}
+	return ""
 }
 
 // GuaranteedUpdate implements storage.Interface. The cached object is of no use here: the newest
@@ -160,7 +169,7 @@ func (s *Storage) Delete(ctx context.Context, key string, out runtime.Object, pr
 		if err := validate(ctx, current); err != nil {
 			return err
 		}
-		switch rev, err := s.cfg.Store.Commit(ctx, state.Op{Key: k, Expect: e.Rev}); {
+		switch rev, err := s.cfg.Store.Commit(ctx, state.Op{Key: k, Expect: e.Rev, User: userOf(ctx)}); {
 		case err == nil:
 			return copyInto(out, state.WithRevision(e.Object, rev))
 		case !stale(err):
