@@ -68,8 +68,8 @@ func (l *local) admit(ctx context.Context, a admission.Attributes) error {
 
 // validates says whether validating plugins look at the resource; without them the registry is
 // given no validation to call, and makes no copies for it.
-func validates(r *resource) bool {
-	return apiadmission.Validates(schema.GroupResource{Group: r.kind.GVK.Group, Resource: r.kind.Resource})
+func validates(r *resource, sub string, op admission.Operation) bool {
+	return apiadmission.Validates(schema.GroupResource{Group: r.kind.GVK.Group, Resource: r.kind.Resource}, sub, op)
 }
 
 // Create stores a copy of obj.
@@ -87,7 +87,7 @@ func (l *local) Create(ctx context.Context, obj objects.Object) (objects.Object,
 		return nil, err
 	}
 	var validate rest.ValidateObjectFunc
-	if validates(r) {
+	if validates(r, "", admission.Create) {
 		validate = rest.AdmissionToValidateObjectFunc(l.s.admission, a, l.s.interfaces)
 	}
 	return asObject(r.store.Create(ctx, in, validate, opts))
@@ -137,7 +137,7 @@ func (l *local) update(ctx context.Context, r *resource, namespace, name, sub st
 		return obj, l.admit(ctx, l.attributes(r, obj, old, namespace, name, sub, admission.Update, opts))
 	}}
 	var validate rest.ValidateObjectUpdateFunc
-	if validates(r) {
+	if validates(r, sub, admission.Update) {
 		validate = rest.AdmissionToValidateObjectUpdateFunc(l.s.admission,
 			l.attributes(r, nil, nil, namespace, name, sub, admission.Update, opts), l.s.interfaces)
 	}

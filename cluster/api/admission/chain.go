@@ -30,6 +30,7 @@ type Plugins struct{ admission.MutationInterface }
 func Chain(cfg Config) *Plugins {
 	return &Plugins{admission.NewChainHandler(
 		newLifecycle(cfg.Reader),
+		newLimitRanger(cfg.Reader),
 		newNodeRestriction(cfg.Reader),
 		newTaintNodes(),
 		newServiceAccounts(cfg),
@@ -41,7 +42,7 @@ func Chain(cfg Config) *Plugins {
 
 // Validate runs the plugins that look at the finished object.
 func (p *Plugins) Validate(ctx context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
-	if !Validates(a.GetResource().GroupResource()) {
+	if !Validates(a.GetResource().GroupResource(), a.GetSubresource(), a.GetOperation()) {
 		return nil
 	}
 	v, ok := p.MutationInterface.(admission.ValidationInterface)
@@ -51,9 +52,16 @@ func (p *Plugins) Validate(ctx context.Context, a admission.Attributes, o admiss
 	return v.Validate(ctx, a, o)
 }
 
-// Validates says whether any plugin looks at finished objects of the resource. The registry copies
-// objects for validating plugins, which the hot path can do without.
-func Validates(res schema.GroupResource) bool {
+// Validates says whether any plugin looks at finished objects of the resource after such a write.
+// The registry copies objects for validating plugins, which the hot path can do without: that of
+// pods are updates.
+func Validates(res schema.GroupResource, sub string, op admission.Operation) bool {
+	switch res {
+	case podsResource:
+		return op == admission.Create && sub == "" || sub == "resize"
+	case claimsResource:
+		return true
+	}
 	return res.Group == rbacv1.GroupName || res.Group == schedulingv1.GroupName
 }
 
