@@ -42,6 +42,7 @@ func All() []kind.Kind {
 		core.LimitRange(),
 		core.Namespace(),
 		core.Node(),
+		core.PersistentVolume(),
 		core.PersistentVolumeClaim(),
 		core.Pod(),
 		core.PodTemplate(),

@@ -1,0 +1,68 @@
+package core
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/troupe-run/troupe/cluster/api/kinds/kindtest"
+)
+
+func TestPersistentVolume(t *testing.T) {
+	t.Parallel()
+	k := PersistentVolume()
+	build := func(change func(*corev1.PersistentVolumeSpec)) *corev1.PersistentVolume {
+		v := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v"}, Spec: corev1.PersistentVolumeSpec{
+			Capacity: corev1.ResourceList{"storage": resource.MustParse("5Gi")}, AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/srv"}},
+		}}
+		change(&v.Spec)
+		return v
+	}
+	good := build(func(s *corev1.PersistentVolumeSpec) { s.ClaimRef = &corev1.ObjectReference{Namespace: "ns", Name: "c"} })
+	kindtest.Want(t, kindtest.Create(k, good))
+	if diff := cmp.Diff([]any{"v", "5Gi", "RWO", "Retain", "Pending", "ns/c", "", "<unset>", "", "<unknown>", "Filesystem"}, k.Row(good)); diff != "" {
+		t.Error(diff)
+	}
+	for name, tc := range map[string]struct {
+		change func(*corev1.PersistentVolumeSpec)
+		want   []string
+	}{
+		"nothing": {func(s *corev1.PersistentVolumeSpec) { *s = corev1.PersistentVolumeSpec{} },
+			[]string{"FieldValueRequired spec", "FieldValueRequired spec.accessModes", "FieldValueRequired spec.capacity"}},
+		"two sources": {func(s *corev1.PersistentVolumeSpec) { s.NFS = &corev1.NFSVolumeSource{} }, []string{"FieldValueForbidden spec.nfs"}},
+		"local": {func(s *corev1.PersistentVolumeSpec) {
+			s.HostPath, s.Local = nil, &corev1.LocalVolumeSource{Path: "/a/../b"}
+		}, []string{"FieldValueInvalid spec.local.path", "FieldValueRequired spec.nodeAffinity"}},
+		"csi": {func(s *corev1.PersistentVolumeSpec) {
+			s.HostPath, s.CSI = nil, &corev1.CSIPersistentVolumeSource{Driver: "d", NodeStageSecretRef: &corev1.SecretReference{Name: "a"}}
+		}, []string{"FieldValueRequired spec.csi.nodeStageSecretRef.namespace", "FieldValueRequired spec.csi.volumeHandle"}},
+		"modes": {func(s *corev1.PersistentVolumeSpec) {
+			s.AccessModes = []corev1.PersistentVolumeAccessMode{"Any", corev1.ReadWriteOncePod}
+			s.VolumeMode, s.PersistentVolumeReclaimPolicy = ptr.To(corev1.PersistentVolumeMode("Tape")), "Burn"
+		}, []string{"FieldValueForbidden spec.accessModes", "FieldValueNotSupported spec.accessModes", "FieldValueNotSupported spec.persistentVolumeReclaimPolicy", "FieldValueNotSupported spec.volumeMode"}},
+		"size": {func(s *corev1.PersistentVolumeSpec) {
+			s.Capacity = corev1.ResourceList{"storage": resource.MustParse("0"), "cpu": resource.MustParse("1")}
+		}, []string{"FieldValueInvalid spec.capacity[storage]", "FieldValueNotSupported spec.capacity"}},
+		"class": {func(s *corev1.PersistentVolumeSpec) {
+			s.StorageClassName, s.VolumeAttributesClassName = "A", ptr.To("")
+		}, []string{"FieldValueInvalid spec.storageClassName", "FieldValueRequired spec.csi", "FieldValueRequired spec.volumeAttributesClassName"}},
+		"root": {func(s *corev1.PersistentVolumeSpec) {
+			s.HostPath.Path, s.PersistentVolumeReclaimPolicy = "/", "Recycle"
+		}, []string{"FieldValueForbidden spec.persistentVolumeReclaimPolicy"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			kindtest.Want(t, kindtest.Create(k, build(tc.change)), tc.want...)
+		})
+	}
+	changed := good.DeepCopy()
+	changed.Spec.Capacity["storage"], changed.Spec.PersistentVolumeReclaimPolicy = resource.MustParse("6Gi"), "Delete"
+	kindtest.Want(t, kindtest.Update(k, changed, good))
+	changed.Spec.HostPath.Path, changed.Spec.VolumeMode = "/other", ptr.To(corev1.PersistentVolumeBlock)
+	kindtest.Want(t, kindtest.Update(k, changed, good), "FieldValueForbidden spec.persistentvolumesource", "FieldValueInvalid spec.volumeMode")
+}
