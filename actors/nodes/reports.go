@@ -18,9 +18,12 @@ import (
 )
 
 // podWriter brings one pod's status to what the node reported last: one write at a time, the
-// newest report next.
+// newest report next. It stays until the pod is done with, so that a report that was overtaken by
+// a newer one on its way is known for what it is.
 type podWriter struct {
-	next *nodepb.PodReport
+	incarnation, newest uint64 // of the reports seen
+	busy                bool
+	next                *nodepb.PodReport
 }
 
 // ackFlush sends the acknowledgements that have gathered.
@@ -39,16 +42,28 @@ func (n *node) podReports(c actor.Context, m *nodepb.PodReports) {
 		return // an agent that has been replaced
 	}
 	for _, r := range m.GetReports() {
-		if w := n.reports[r.GetUid()]; w != nil {
-			w.next = r
-			continue
+		w := n.reports[r.GetUid()]
+		if w == nil {
+			w = &podWriter{}
+			n.reports[r.GetUid()] = w
 		}
-		n.reports[r.GetUid()] = &podWriter{}
-		n.writePod(c, r)
+		if w.incarnation != n.incarnation {
+			w.incarnation, w.newest = n.incarnation, 0
+		}
+		switch {
+		case r.GetVersion() < w.newest:
+			continue
+		case w.busy:
+			w.next = r
+		default:
+			n.writePod(c, w, r)
+		}
+		w.newest = r.GetVersion()
 	}
 }
 
-func (n *node) writePod(c actor.Context, r *nodepb.PodReport) {
+func (n *node) writePod(c actor.Context, w *podWriter, r *nodepb.PodReport) {
+	w.busy = true
 	work(c, n, func(ctx context.Context) (outcome, error) {
 		return writePodStatus(ctx, n.cfg, n.name, r)
 	}, func(out outcome, err error) {
@@ -58,13 +73,15 @@ func (n *node) writePod(c actor.Context, r *nodepb.PodReport) {
 		} else {
 			n.ack(c, &nodepb.Ack{Uid: r.GetUid(), Version: r.GetVersion(), Unknown: out == unknown})
 		}
-		w := n.reports[r.GetUid()]
+		w.busy = false
 		if next := w.next; next != nil {
 			w.next = nil
-			n.writePod(c, next)
+			n.writePod(c, w, next)
 			return
 		}
-		delete(n.reports, r.GetUid())
+		if err == nil && (out == unknown || r.GetFinished()) {
+			delete(n.reports, r.GetUid())
+		}
 	})
 }
 
