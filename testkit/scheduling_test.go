@@ -52,6 +52,8 @@ func TestUnschedulablePodSaysWhyAndHeals(t *testing.T) {
 
 func TestResourcesAreNotOvercommitted(t *testing.T) {
 	testkit.Virtual(t, func(t *testing.T, c *testkit.Cluster) {
+		c.WaitFor("Node node-0", testkit.Ready)
+		c.WaitFor("Node node-1", testkit.Ready)
 		for i := range 5 {
 			c.Apply(fmt.Sprintf(`
 apiVersion: v1
