@@ -46,6 +46,7 @@ var selfHealing = []string{
 	"state is outdated; attempting to recover",
 	"Stream state outdated, ",
 	"Stream state detected prior state, ",
+	"Recovering stream state from index errored: prior state file",
 }
 
 func (l *logger) Warnf(format string, v ...any) {

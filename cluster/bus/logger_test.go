@@ -13,6 +13,8 @@ func TestWarningsNobodyHasToActOnAreInformation(t *testing.T) {
 		{"Filestore [KV_state] TTL state is outdated; attempting to recover using linear scan (seq %d to %d)", "level=INFO"},
 		{"Filestore [KV_state] Stream state outdated, last block has additional entries, will rebuild (%d, %d)", "level=INFO"},
 		{"Filestore [KV_state] Stream state detected prior state, could not locate msg block %d (%d)", "level=INFO"},
+		{"Filestore [changes] Recovering stream state from index errored: prior state file (%d, %d)", "level=INFO"},
+		{"Filestore [changes] Recovering stream state from index errored: %d, %d", "level=WARN"},
 		{"Filestore [KV_state] Stream state checksum did not match (%d, %d)", "level=WARN"},
 		{"Filestore [KV_state] loadBlock error: %d, %d", "level=WARN"},
 	} {
