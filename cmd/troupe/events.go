@@ -31,14 +31,16 @@ func newEvents() *cobra.Command {
 		Use:   "events",
 		Short: "Follow the changes of the cluster as they are written",
 		Long: `Follow the change stream on NATS: every write of an object is one line. Any NATS client can do
-the same; the subjects are troupe.<region>.changes.<group>.<resource>.<namespace>.<name>.`,
+the same, with troupe events credentials; the subjects are
+troupe.<region>.changes.<group>.<resource>.<namespace>.<name>.`,
 		Example: `  troupe events
   troupe events --since 1h --kind Pod -n default --follow=false`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEvents(cmd.Context(), cfg, cmd.OutOrStdout()) },
 	}
+	c.PersistentFlags().StringVar(&cfg.dataDir, "data-dir", defaultDataDir(), "folder of the cluster (TROUPE_DATA_DIR)")
+	c.AddCommand(newCredentials(&cfg.dataDir))
 	f := c.Flags()
-	f.StringVar(&cfg.dataDir, "data-dir", defaultDataDir(), "folder of the cluster (TROUPE_DATA_DIR)")
 	f.DurationVar(&cfg.since, "since", 0, "begin with the changes of this long ago; 0 means from now on")
 	f.StringVar(&cfg.kind, "kind", "", "only this kind or resource, such as Pod or deployments")
 	f.StringVarP(&cfg.namespace, "namespace", "n", "", "only this namespace")
