@@ -81,13 +81,14 @@ func (c Config) Check() error {
 // Bus is a running server with JetStream.
 type Bus struct {
 	cfg    Config
-	srv    *server.Server
+	srv    atomic.Pointer[server.Server] // replaced by mend
 	log    *logger
 	conn   *nats.Conn
 	secret string // of in-process connections, new on every start
 	// observers is the account of RoleObserver, set once it is complete.
 	observers atomic.Pointer[server.Account]
 	tmp       string // store folder to remove, in memory mode
+	stopWatch func() // ends the watch and waits for it
 }
 
 // Start runs the server and returns when it accepts connections.
@@ -100,23 +101,36 @@ func Start(ctx context.Context, cfg Config) (*Bus, error) {
 	}
 	var raw [16]byte
 	rand.Read(raw[:])
-	b := &Bus{cfg: cfg, log: newLogger(cfg.Log), secret: hex.EncodeToString(raw[:])}
+	b := &Bus{cfg: cfg, log: newLogger(cfg.Log), secret: hex.EncodeToString(raw[:]), stopWatch: func() {}}
 	opts, err := b.options()
 	if err != nil {
 		return nil, err
 	}
-	if err := verifyBuckets(opts.StoreDir); err != nil {
-		return nil, errors.Join(fmt.Errorf("start bus: %w", err), b.removeTemp())
-	}
-	if b.srv, err = server.NewServer(opts); err != nil {
-		return nil, errors.Join(fmt.Errorf("start bus: %w", err), b.removeTemp())
-	}
-	b.srv.SetLoggerV2(b.log, false, false, false)
-	b.srv.Start()
-	if err := b.ready(ctx); err != nil {
+	if err := b.launch(ctx, opts); err != nil {
 		return nil, errors.Join(fmt.Errorf("start bus: %w", err), b.Close(ctx))
 	}
+	if b.conn, err = b.Connect("control"); err != nil {
+		return nil, errors.Join(fmt.Errorf("start bus: %w", err), b.Close(ctx))
+	}
+	if !b.InMemory() {
+		b.watch(context.WithoutCancel(ctx), opts)
+	}
 	return b, nil
+}
+
+// launch runs a server and returns when it accepts connections.
+func (b *Bus) launch(ctx context.Context, opts *server.Options) error {
+	if err := verifyBuckets(opts.StoreDir); err != nil {
+		return err
+	}
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		return err
+	}
+	b.srv.Store(srv)
+	srv.SetLoggerV2(b.log, false, false, false)
+	srv.Start()
+	return b.ready(ctx, srv)
 }
 
 // verifyBuckets makes the server read the control plane's streams as it does after a crash, which
@@ -186,8 +200,8 @@ func (b *Bus) options() (*server.Options, error) {
 
 // ready waits for the server; it returns early with the server's own complaint, such as a port
 // that is taken.
-func (b *Bus) ready(ctx context.Context) error {
-	for !b.srv.ReadyForConnections(100 * time.Millisecond) {
+func (b *Bus) ready(ctx context.Context, srv *server.Server) error {
+	for !srv.ReadyForConnections(100 * time.Millisecond) {
 		if err := b.log.fatal(); err != nil {
 			return err
 		}
@@ -198,15 +212,10 @@ func (b *Bus) ready(ctx context.Context) error {
 	if err := b.log.fatal(); err != nil {
 		return err
 	}
-	if !b.srv.JetStreamEnabled() {
+	if !srv.JetStreamEnabled() {
 		return fmt.Errorf("jetstream is not enabled: %w", messages.ErrUnavailable)
 	}
-	if err := b.openObservers(); err != nil {
-		return err
-	}
-	var err error
-	b.conn, err = b.Connect("control")
-	return err
+	return b.openObservers(srv)
 }
 
 // Region returns the region all subjects carry.
@@ -246,9 +255,9 @@ func (b *Bus) ConnectChanges() (*nats.Conn, error) {
 }
 
 func (b *Bus) connect(name, user, inbox string) (*nats.Conn, error) {
-	nc, err := nats.Connect("", nats.InProcessServer(b.srv), nats.Name(name), nats.UserInfo(user, b.secret),
+	nc, err := nats.Connect("", nats.InProcessServer(b), nats.Name(name), nats.UserInfo(user, b.secret),
 		nats.CustomInboxPrefix(inbox), nats.PermissionErrOnSubscribe(true),
-		nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
+		nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(10*time.Millisecond),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			subject := ""
 			if sub != nil {
@@ -267,19 +276,20 @@ func (b *Bus) ClientURL() string {
 	if b.cfg.ListenAddr == "" {
 		return ""
 	}
-	return b.srv.ClientURL()
+	return b.srv.Load().ClientURL()
 }
 
 // Healthy returns why the server cannot do its work: a fatal condition, a stream that was not
-// recovered, or a JetStream write error, which only a restart heals. Nil means all is well.
+// recovered, a JetStream write error, which the bus mends once there is space, or a disk that is
+// full. Nil means all is well.
 func (b *Bus) Healthy() error {
 	if err := b.log.fatal(); err != nil {
 		return err
 	}
-	if h := b.srv.Healthz(nil); h.Error != "" {
+	if h := b.srv.Load().Healthz(nil); h.Error != "" {
 		return fmt.Errorf("bus: %s: %w", h.Error, messages.ErrUnavailable)
 	}
-	return nil
+	return b.Writable()
 }
 
 // Close flushes and stops the server. It returns when everything has ended or ctx is done.
@@ -287,10 +297,15 @@ func (b *Bus) Close(ctx context.Context) error {
 	if b.conn != nil {
 		b.conn.Close()
 	}
-	b.srv.Shutdown()
+	b.stopWatch()
+	srv := b.srv.Load()
+	if srv == nil {
+		return b.removeTemp()
+	}
+	srv.Shutdown()
 	done := make(chan struct{})
 	go func() {
-		b.srv.WaitForShutdown()
+		srv.WaitForShutdown()
 		close(done)
 	}()
 	select {

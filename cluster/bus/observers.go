@@ -3,6 +3,8 @@ package bus
 import (
 	"fmt"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/troupe-run/troupe/messages"
 )
 
@@ -12,13 +14,13 @@ import (
 // this account for the same reason.
 const observersAccount = "OBSERVERS"
 
-func (b *Bus) openObservers() error {
-	acc, err := b.srv.RegisterAccount(observersAccount)
+func (b *Bus) openObservers(srv *server.Server) error {
+	acc, err := srv.RegisterAccount(observersAccount)
 	if err != nil {
 		return fmt.Errorf("register account %s: %w", observersAccount, err)
 	}
 	changes := messages.ChangePrefix(b.cfg.Region) + ">"
-	control := b.srv.GlobalAccount()
+	control := srv.GlobalAccount()
 	if err := control.AddStreamExport(changes, nil); err != nil {
 		return fmt.Errorf("export %s: %w", changes, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -67,11 +68,8 @@ func (s *Store) Commit(ctx context.Context, ops ...Op) (uint64, error) {
 	if err := s.prepare(t); err != nil {
 		return 0, err
 	}
-	// Better to refuse at once than to hang, or to fill the disk to the last byte.
-	for _, refuse := range []error{s.Healthy(), s.cfg.Bus.Writable()} {
-		if refuse != nil {
-			return 0, fmt.Errorf("write %s: %w", ops[0].Key, refuse)
-		}
+	if err := s.refusal(ops); err != nil {
+		return 0, fmt.Errorf("write %s: %w", ops[0].Key, err)
 	}
 	if err := s.writer.enqueue(t); err != nil {
 		return 0, err
@@ -85,6 +83,18 @@ func (s *Store) Commit(ctx context.Context, ops ...Op) (uint64, error) {
 		}
 		return 0, fmt.Errorf("write %s: outcome unknown: %w", ops[0].Key, ctx.Err())
 	}
+}
+
+// refusal says why ops are better refused at once than left to hang, or to fill the disk to its last
+// byte. That a node's disk is full must still be written down, and takes little.
+func (s *Store) refusal(ops []Op) error {
+	if err := s.Healthy(); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(ops, func(op Op) bool { return op.Key.Resource != messages.Nodes }) {
+		return nil
+	}
+	return s.cfg.Bus.Writable()
 }
 
 // prepare does what needs no order, on the caller's goroutine: limits, sums, tombstone bodies.

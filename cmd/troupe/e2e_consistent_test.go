@@ -138,7 +138,8 @@ func (w *world) disagreement(rt cri.RuntimeServiceClient) error {
 			bad("mount %s belongs to no pod", m.Mountpoint)
 		}
 	}
-	for _, pattern := range []string{"/sys/fs/cgroup/*/troupe/pod*", "/sys/fs/cgroup/troupe/pod*", w.dir + "/pods/*"} {
+	own := filepath.Base(w.runDir())
+	for _, pattern := range []string{"/sys/fs/cgroup/*/troupe/" + own + "/pod*", "/sys/fs/cgroup/troupe/" + own + "/pod*", w.dir + "/pods/*"} {
 		groups, _ := filepath.Glob(pattern)
 		for _, g := range groups {
 			if !belongs(g, known) {

@@ -242,14 +242,20 @@ func (w *world) client() *kubernetes.Clientset {
 	return c
 }
 
+// runDir is where the cluster's containerd has its socket; cgroups are named like it.
+func (w *world) runDir() string {
+	w.t.Helper()
+	found, err := filepath.Glob("/run/troupe/*")
+	if err != nil || len(found) != 1 {
+		w.t.Fatalf("folders of running clusters: %v %v", found, err)
+	}
+	return found[0]
+}
+
 // runtime speaks CRI to the cluster's containerd.
 func (w *world) runtime() cri.RuntimeServiceClient {
 	w.t.Helper()
-	sockets, err := filepath.Glob("/run/troupe/*/containerd.sock")
-	if err != nil || len(sockets) != 1 {
-		w.t.Fatalf("sockets of containerd: %v %v", sockets, err)
-	}
-	conn, err := grpc.NewClient("unix://"+sockets[0], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("unix://"+filepath.Join(w.runDir(), "containerd.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		w.t.Fatal(err)
 	}
