@@ -95,7 +95,7 @@ func New(cfg Config) (*Server, error) {
 	s.schemas = newLazySchemas(func() (managedfields.TypeConverter, error) { return typeConverter(s.codecs.scheme, s.cfg.Kinds) })
 	s.interfaces = admission.NewObjectInterfacesFromScheme(s.codecs.scheme)
 	s.admission = apiadmission.Chain(apiadmission.Config{
-		Reader: cfg.Store, Clock: cfg.Clock, Escalation: auth.NewEscalation(s.rbac, s.authorizer),
+		Reader: cfg.Store, Clock: cfg.Clock, Authorizer: s.authorizer, Escalation: auth.NewEscalation(s.rbac, s.authorizer),
 	})
 	s.alloc = alloc.New(cfg.ServiceCIDR, cfg.Store, cfg.DNS)
 	s.loopback = s.loopbackConfig()

@@ -3,10 +3,12 @@ package admission
 import (
 	"context"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/utils/clock"
 
 	"github.com/troupe-run/troupe/actors/objects"
@@ -19,6 +21,8 @@ type Config struct {
 	Reader objects.Reader
 	// Escalation checks what roles and bindings grant. Required.
 	Escalation *auth.Escalation
+	// Authorizer says who may approve and sign certificates. Required.
+	Authorizer authorizer.Authorizer
 	// Clock paces the wait for a service account. Required.
 	Clock clock.WithTicker
 }
@@ -36,6 +40,7 @@ func Chain(cfg Config) *Plugins {
 		newServiceAccounts(cfg),
 		newPriority(cfg.Reader),
 		newTolerations(),
+		newCertificates(cfg.Authorizer),
 		newEscalation(cfg.Escalation),
 	)}
 }
@@ -62,7 +67,7 @@ func Validates(res schema.GroupResource, sub string, op admission.Operation) boo
 	case claimsResource:
 		return true
 	}
-	return res.Group == rbacv1.GroupName || res.Group == schedulingv1.GroupName
+	return res.Group == rbacv1.GroupName || res.Group == schedulingv1.GroupName || res.Group == certificatesv1.GroupName
 }
 
 var (

@@ -7,6 +7,7 @@ import (
 	"github.com/troupe-run/troupe/cluster/api/kinds/authorization"
 	"github.com/troupe-run/troupe/cluster/api/kinds/autoscaling"
 	"github.com/troupe-run/troupe/cluster/api/kinds/batch"
+	"github.com/troupe-run/troupe/cluster/api/kinds/certificates"
 	"github.com/troupe-run/troupe/cluster/api/kinds/coordination"
 	"github.com/troupe-run/troupe/cluster/api/kinds/core"
 	"github.com/troupe-run/troupe/cluster/api/kinds/discovery"
@@ -35,6 +36,7 @@ func All() []kind.Kind {
 		autoscaling.HorizontalPodAutoscaler(),
 		batch.CronJob(),
 		batch.Job(),
+		certificates.CertificateSigningRequest(),
 		coordination.Lease(),
 		core.ConfigMap(),
 		core.Endpoints(),
