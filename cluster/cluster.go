@@ -45,6 +45,7 @@ type Cluster struct {
 	api       *api.Server
 	stage     *stage.System
 	beats     *nodes.Beats
+	backups   net.Listener // of those who want a backup
 	failed    chan error
 	serving   sync.WaitGroup
 	stopAPI   context.CancelFunc
@@ -64,7 +65,7 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 			err = errors.Join(err, c.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	for _, step := range []func(context.Context) error{c.openAuthority, c.startBus, c.openState, c.startAPI, c.startActors} {
+	for _, step := range []func(context.Context) error{c.openAuthority, c.startBus, c.openState, c.startAPI, c.startActors, c.serveBackups} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -76,6 +77,9 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 func (c *Cluster) Close(ctx context.Context) error {
 	errs := []error{c.stage.Shutdown(ctx)}
 	c.stopAPI()
+	if c.backups != nil {
+		errs = append(errs, c.backups.Close())
+	}
 	c.serving.Wait()
 	if c.api == nil { // the server closes it otherwise
 		for _, l := range append(c.cfg.Also, c.cfg.Listener) {

@@ -195,6 +195,9 @@ func ProxyDeltas(region string) string { return "troupe." + EscapeToken(region) 
 // ProxySnapshot answers a proxy that asks for the whole set.
 func ProxySnapshot(region string) string { return "troupe." + EscapeToken(region) + ".proxy.snapshot" }
 
+// Backup is where a control plane hands out backups, as byte streams.
+func Backup(region string) string { return "troupe." + EscapeToken(region) + ".control.backup" }
+
 // ActorInbox is where the actors of one process receive what actors of other processes send.
 func ActorInbox(region, address string) string {
 	return "troupe." + EscapeToken(region) + ".actors." + EscapeToken(address) + ".inbox"

@@ -23,6 +23,8 @@ type Config struct {
 	Bucket string
 	// Resources are known from the start, so that replay decodes them in parallel.
 	Resources []Resource
+	// First is the revision a bucket begins at that is made by this opening. Zero means 1.
+	First uint64
 	// TTL is how long an object lives that was not given a time of its own; zero means for ever.
 	TTL time.Duration
 	// Async lets the server write to disk later, for a bucket whose tail may be lost with the

@@ -39,6 +39,7 @@ func (s *Store) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 		AllowMsgTTL:        true,
 		AllowAtomicPublish: !s.cfg.Async,
 		Storage:            s.storage(),
+		FirstSeq:           s.cfg.First,
 	}
 	if s.cfg.Async && !s.cfg.Bus.InMemory() {
 		want.PersistMode = jetstream.AsyncPersistMode
@@ -96,6 +97,7 @@ func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 	if have := stream.CachedInfo().Config; sameConfig(have, want) {
 		return stream, nil
 	}
+	want.FirstSeq = stream.CachedInfo().Config.FirstSeq // cannot be changed
 	return js.UpdateStream(ctx, want)
 }
 
