@@ -198,6 +198,9 @@ func (m *machineNode) connect(ctx context.Context, podCIDR netip.Prefix, cluster
 	if m.net, err = network.Setup(ctx, nc); err != nil {
 		return err
 	}
+	if err := m.host.SweepOrphans(ctx, 0); err != nil {
+		m.cfg.Log.Warn("forgotten containers stay until the next start", "node", m.cfg.Name, "err", err)
+	}
 	living, err := m.rt.ListPodSandbox(ctx, nil)
 	if err != nil {
 		return err

@@ -94,10 +94,15 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		}
 		w.up()
 		within(t, 60*time.Second, r.name+" has come to its end", func() error {
-			if n := len(w.pods("default")); n != r.want {
-				return fmt.Errorf("%d pods instead of %d", n, r.want)
+			pods := w.pods("default")
+			if len(pods) == r.want {
+				return nil
 			}
-			return nil
+			err := fmt.Errorf("%d pods instead of %d", len(pods), r.want)
+			for _, p := range pods {
+				err = fmt.Errorf("%w\n%s is %s, deleted %v: %+v", err, p.Name, p.Status.Phase, p.DeletionTimestamp, p.Status.ContainerStatuses)
+			}
+			return err
 		})
 		w.consistent()
 		if err := same(kept, w.containers("example")); err != nil {

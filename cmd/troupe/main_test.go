@@ -96,7 +96,7 @@ func beInit() (int, error) {
 }
 
 // makeMachine hides what is shared by default: /run holds sockets, locks and names of namespaces.
-// There is no way to the world, so that pulling an image fails at once.
+// The way to the world leads nowhere.
 func makeMachine() error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -107,12 +107,20 @@ func makeMachine() error {
 	if err := syscall.Mount("tmpfs", "/run", "tmpfs", 0, ""); err != nil {
 		return fmt.Errorf("mount /run: %w", err)
 	}
+	// No names but the cluster's own: pulling an image fails at once.
+	if err := os.WriteFile("/run/resolv.conf", []byte("nameserver 127.0.0.1\n"), 0o644); err != nil {
+		return err
+	}
+	if err := syscall.Mount("/run/resolv.conf", "/etc/resolv.conf", "", syscall.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount /etc/resolv.conf: %w", err)
+	}
 	for line := range strings.Lines(`
 		ip link set lo up
 		ip link add eth0 type veth peer world0
 		ip address add 192.0.2.10/24 dev eth0
 		ip link set eth0 up
-		ip link set world0 up`) {
+		ip link set world0 up
+		ip route add default via 192.0.2.1`) {
 		words := strings.Fields(line)
 		if len(words) == 0 {
 			continue

@@ -83,13 +83,17 @@ func (c Config) removePods(ctx context.Context) error {
 // killShims ends the shims of our containerd that are left, and with them all they hold: a shim
 // names the containerd it serves in its command line, its containers are its children. With
 // containerd itself gone, nobody else removes the containers' cgroups.
-func (c Config) killShims(ctx context.Context) error {
+func (c Config) killShims(ctx context.Context) error { return c.killThese(ctx, c.shims) }
+
+// killThese kills the shims that find returns, until there are none.
+func (c Config) killThese(ctx context.Context, find func() []int) error {
 	const patience = 10 * time.Second
 	deadline := time.Now().Add(patience)
 	cgroups := map[string]bool{}
 	for {
-		left := c.shims()
+		left := find()
 		if len(left) == 0 && removeCgroups(cgroups) {
+			removeParents(cgroups)
 			return nil
 		}
 		if ctx.Err() != nil || time.Now().After(deadline) {

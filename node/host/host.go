@@ -27,6 +27,9 @@ const (
 	adoptTimeout = 10 * time.Second
 	stopGrace    = 10 * time.Second
 
+	// lateOrphans is when orphans are looked for once more after a start.
+	lateOrphans = 20 * time.Second
+
 	firstRestart = 200 * time.Millisecond
 	lastRestart  = 30 * time.Second
 	// steady is how long containerd must live for the restart delay to begin anew.
@@ -178,6 +181,13 @@ func (h *Host) launch(ctx context.Context) error {
 // Run watches containerd until ctx ends: it restarts an own one that died, with back-off, and
 // says in [Host.Healthy] what is wrong meanwhile. containerd runs on when Run returns.
 func (h *Host) Run(ctx context.Context) error {
+	late := time.AfterFunc(lateOrphans, func() {
+		// A shim that was being started when its containerd died shows up after the first sweep.
+		if err := h.SweepOrphans(ctx, lateOrphans-5*time.Second); err != nil && ctx.Err() == nil {
+			h.cfg.Log.Warn("forgotten containers stay until the next start", "err", err)
+		}
+	})
+	defer late.Stop()
 	delay := firstRestart
 	for {
 		began := h.cfg.Clock.Now()
