@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -159,7 +158,7 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	limitMemory()
+	defer limitMemory(ctx)()
 	listener, err := addresses(cfg)
 	if err != nil {
 		dir.giveUp()
@@ -306,25 +305,6 @@ func hostName() (string, error) {
 		return "", fmt.Errorf("the host's name %q cannot name a node (%s); choose one with --node-name", name, problems[0])
 	}
 	return name, nil
-}
-
-// garbage is how much may pile up before it is collected, in percent of what is in use. Go's default
-// of 100 would double what a large cluster takes and save a tenth of the processor time.
-const garbage = 50
-
-// limitMemory sets the garbage collector's goals, the limit from the machine, unless GOGC and
-// GOMEMLIMIT say otherwise: the store's caches grow into what they are given.
-func limitMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
-	}
-	if os.Getenv("GOMEMLIMIT") != "" {
-		return
-	}
-	var info syscall.Sysinfo_t
-	if err := syscall.Sysinfo(&info); err == nil {
-		debug.SetMemoryLimit(int64(info.Totalram) * int64(info.Unit) / 4)
-	}
 }
 
 // oneLine words an error that may be several, or be worded in lines, for a person at a terminal.
