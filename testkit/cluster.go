@@ -16,7 +16,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server/ats"
 	"github.com/nats-io/nats.go"
-	"google.golang.org/grpc/test/bufconn"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -132,8 +131,8 @@ func (c *Cluster) up() {
 	ctx := c.t.Context()
 	cfg := cluster.Config{DataDir: c.opts.dataDir, Off: c.opts.off, Seed: c.opts.seed, Log: c.opts.log}
 	if c.opts.virtual {
-		l := bufconn.Listen(1 << 20)
-		cfg.Listener, cfg.Insecure, cfg.Dial = l, true, l.DialContext
+		l := newListener()
+		cfg.Listener, cfg.Insecure, cfg.Dial = l, true, l.dial
 	} else {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		c.must(err)
