@@ -9,7 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
+	"syscall"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -162,15 +165,44 @@ func hierarchies() ([]string, error) {
 	return roots, err
 }
 
-// removeCgroup removes a cgroup with what is below it, in every hierarchy. Processes in it are an
-// error: they keep it.
+// removeCgroup removes a cgroup with what is below it, in every hierarchy. The pod is gone by then:
+// processes still in it, which lost their shim, are killed.
 func removeCgroup(path string) error {
 	roots, err := hierarchies()
-	errs := []error{err}
-	for _, root := range roots {
-		errs = append(errs, removeGroupDir(filepath.Join(root, path)))
+	if err != nil {
+		return err
 	}
-	return errors.Join(errs...)
+	const tries, pause = 100, 20 * time.Millisecond
+	for i := 0; ; i++ {
+		var errs []error
+		for _, root := range roots {
+			errs = append(errs, removeGroupDir(filepath.Join(root, path)))
+		}
+		err := errors.Join(errs...)
+		if i == tries || !errors.Is(err, syscall.EBUSY) {
+			return err
+		}
+		for _, root := range roots {
+			killGroup(filepath.Join(root, path))
+		}
+		time.Sleep(pause) // the kernel takes them out on its own time
+	}
+}
+
+// killGroup kills the processes in a folder of groups. What cannot be read has gone.
+func killGroup(dir string) {
+	_ = filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+		if err != nil || !e.IsDir() {
+			return nil
+		}
+		text, _ := os.ReadFile(filepath.Join(p, "cgroup.procs"))
+		for _, word := range strings.Fields(string(text)) {
+			if pid, err := strconv.Atoi(word); err == nil && pid > 1 {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		return nil
+	})
 }
 
 // removeCgroups removes the groups of all pods of a data folder, and the one above them when no
