@@ -75,9 +75,13 @@ demo: deps build ## start a cluster here and run the example application on it (
 demo-down: ## remove every trace of the demo
 	./testkit/example/demo.sh down
 
+# Packages whose tests run real containers: one after another, for one machine is not two nodes.
+ALONE := ./cmd/troupe ./node ./node/host ./testkit/example
+
 .PHONY: test
 test: tools ## run all tests; those with real containers need root
-	$(GO) test -timeout 20m ./...
+	$(GO) test -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(ALONE))")
+	$(GO) test -p 1 -timeout 20m $(ALONE)
 
 ROUNDS ?= 500
 
