@@ -46,13 +46,10 @@ func (h *Host) SweepOrphans(ctx context.Context, age time.Duration) error {
 		}
 		errs = append(errs, h.forget(ctx, id))
 	}
-	if age == 0 {
-		errs = append(errs, h.endTasks(ctx))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, h.endTasks(ctx))...)
 }
 
-// endTasks kills the processes of containers that CRI calls ended.
+// endTasks kills the processes of containers that CRI calls ended, which it never takes back.
 func (h *Host) endTasks(ctx context.Context) error {
 	list, err := h.link.runtime().ListContainers(ctx, &runtimeapi.ListContainersRequest{})
 	if err != nil {
