@@ -86,7 +86,8 @@ test: tools ## run all tests; those with real containers need root
 ROUNDS ?= 500
 
 .PHONY: soak
-soak: ## kill a writing control plane ROUNDS times (default 500) and check what it had acknowledged
+soak: tools ## kill a writing control plane ROUNDS times (default 500), and a node at random moments
+	TROUPE_SOAK=1 $(GO) test -count 1 -timeout 20m -run TestKilledAtAnyMoment -v ./cmd/troupe
 	$(GO) test -count 1 -timeout 0 -run 'TestKillKeepsAcknowledged|TestTornTail' ./cluster/state -v -rounds $(ROUNDS)
 
 .PHONY: race
