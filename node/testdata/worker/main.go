@@ -1,4 +1,4 @@
-// Worker is the only program in the image of the node's tests. Its first argument says what it
+// Command worker is the only program in the image of the node's tests. Its first argument says what it
 // does: "serve" answers HTTP and ends on SIGTERM, "exit CODE MESSAGE" leaves a termination message
 // and ends, "cat FILE..." prints files, "env NAME..." prints variables, "true" does nothing.
 package main

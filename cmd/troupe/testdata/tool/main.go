@@ -1,4 +1,4 @@
-// Tool is the program in the image of the end-to-end tests. Its first argument says what it does:
+// Command tool is the program in the image of the end-to-end tests. Its first argument says what it does:
 //
 //	serve            answers HTTP on :8080 (PORT) and gRPC health on :9090, ends on SIGTERM
 //	lines N          prints N lines and waits
