@@ -2,6 +2,7 @@ package kinds
 
 import (
 	"github.com/troupe-run/troupe/cluster/api/kind"
+	"github.com/troupe-run/troupe/cluster/api/kinds/admissionregistration"
 	"github.com/troupe-run/troupe/cluster/api/kinds/apps"
 	"github.com/troupe-run/troupe/cluster/api/kinds/authentication"
 	"github.com/troupe-run/troupe/cluster/api/kinds/authorization"
@@ -11,6 +12,7 @@ import (
 	"github.com/troupe-run/troupe/cluster/api/kinds/coordination"
 	"github.com/troupe-run/troupe/cluster/api/kinds/core"
 	"github.com/troupe-run/troupe/cluster/api/kinds/discovery"
+	"github.com/troupe-run/troupe/cluster/api/kinds/flowcontrol"
 	"github.com/troupe-run/troupe/cluster/api/kinds/networking"
 	"github.com/troupe-run/troupe/cluster/api/kinds/node"
 	"github.com/troupe-run/troupe/cluster/api/kinds/policy"
@@ -22,6 +24,12 @@ import (
 // All returns every kind the binary knows.
 func All() []kind.Kind {
 	return []kind.Kind{
+		admissionregistration.MutatingAdmissionPolicy(),
+		admissionregistration.MutatingAdmissionPolicyBinding(),
+		admissionregistration.MutatingWebhookConfiguration(),
+		admissionregistration.ValidatingAdmissionPolicy(),
+		admissionregistration.ValidatingAdmissionPolicyBinding(),
+		admissionregistration.ValidatingWebhookConfiguration(),
 		apps.ControllerRevision(),
 		apps.DaemonSet(),
 		apps.Deployment(),
@@ -54,6 +62,8 @@ func All() []kind.Kind {
 		core.Service(),
 		core.ServiceAccount(),
 		discovery.EndpointSlice(),
+		flowcontrol.FlowSchema(),
+		flowcontrol.PriorityLevelConfiguration(),
 		networking.Ingress(),
 		networking.IngressClass(),
 		networking.NetworkPolicy(),
