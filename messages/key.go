@@ -53,4 +53,6 @@ var (
 	ReplicaSets     = Resource{"apps", "replicasets"}
 	EndpointSlices  = Resource{"discovery.k8s.io", "endpointslices"}
 	Leases          = Resource{"coordination.k8s.io", "leases"}
+
+	PodDisruptionBudgets = Resource{"policy", "poddisruptionbudgets"}
 )

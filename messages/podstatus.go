@@ -19,6 +19,23 @@ func nodesCondition(c corev1.PodCondition) bool {
 	return false
 }
 
+// SetPodCondition returns conditions with c in place of the one of its type. The time of the last
+// transition stays where the status does.
+func SetPodCondition(conditions []corev1.PodCondition, c corev1.PodCondition) []corev1.PodCondition {
+	out := slices.Clone(conditions)
+	for i, have := range out {
+		if have.Type != c.Type {
+			continue
+		}
+		if have.Status == c.Status {
+			c.LastTransitionTime = have.LastTransitionTime
+		}
+		out[i] = c
+		return out
+	}
+	return append(out, c)
+}
+
 // MergePodConditions takes the node's conditions from one list and all others from another, so
 // that neither side undoes the other's newest word by repeating an old one.
 func MergePodConditions(nodes, others []corev1.PodCondition) []corev1.PodCondition {

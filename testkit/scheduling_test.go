@@ -89,3 +89,45 @@ spec: {containers: [{name: web, image: "example/web:v1", resources: {requests: {
 		c.WaitLong("Pod "+waiting, testkit.Ready, time.Minute)
 	}, testkit.Nodes(2), testkit.Capacity(2, 1<<30, 10))
 }
+
+func TestHigherPriorityMakesRoom(t *testing.T) {
+	testkit.Virtual(t, func(t *testing.T, c *testkit.Cluster) {
+		c.WaitFor("Node node-0", testkit.Ready)
+		c.WaitFor("Node node-1", testkit.Ready)
+		pod := func(name, spec string) string {
+			return fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata: {name: %s, labels: {app: %s}}
+spec: {%s, containers: [{name: web, image: "example/web:v1", resources: {requests: {cpu: "2"}}}]}
+`, name, name, spec)
+		}
+		for name, value := range map[string]int{"high": 1000, "middle": 100} {
+			c.Apply(fmt.Sprintf("{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: %s}, value: %d}", name, value))
+		}
+		c.Apply(pod("keeps", "priorityClassName: middle"))
+		c.WaitFor("Pod keeps", testkit.Ready)
+		c.Apply(pod("yields", "terminationGracePeriodSeconds: 30"))
+		c.WaitFor("Pod yields", testkit.Ready)
+		node := testkit.As[corev1.Pod](c.Get("Pod yields")).Spec.NodeName
+
+		c.Apply(pod("polite", "priorityClassName: high, preemptionPolicy: Never"))
+		c.WaitFor("Pod polite", testkit.Is("PodScheduled", "False", "Unschedulable"))
+		if e := hasEvent(t, c, "Pod", "polite", "FailedScheduling"); !strings.HasSuffix(e.Message, "2 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.") {
+			t.Errorf("event %q", e.Message)
+		}
+		c.Delete("Pod polite")
+
+		c.Apply(pod("wins", "priorityClassName: high"))
+		c.WaitFor("Pod wins", testkit.That(func(p *corev1.Pod) bool { return p.Status.NominatedNodeName == node }))
+		c.WaitFor("Pod yields", testkit.Is("DisruptionTarget", "True", "PreemptionByScheduler"))
+		hasEvent(t, c, "Pod", "yields", "Preempted")
+		c.Apply(pod("late", "priorityClassName: middle")) // must not slip into the room that is being made
+		c.WaitLong("Pod wins", testkit.Ready, time.Minute)
+		if p := testkit.As[corev1.Pod](c.Get("Pod wins")); p.Spec.NodeName != node || p.Status.NominatedNodeName != "" {
+			t.Errorf("wins is on %q, promised %q; want it on %q and nothing promised", p.Spec.NodeName, p.Status.NominatedNodeName, node)
+		}
+		c.WaitFor("Pod keeps", testkit.Ready)
+		c.WaitFor("Pod late", testkit.Is("PodScheduled", "False", "Unschedulable"))
+	}, testkit.Nodes(2), testkit.Capacity(2, 1<<30, 10))
+}

@@ -178,9 +178,9 @@ func (c *podCollector) remove(ctx context.Context, pod *corev1.Pod, reason strin
 		_, err := c.Writer.Mutate(ctx, key, "status", func(o objects.Object) (objects.Object, error) {
 			if p := o.(*corev1.Pod); p.UID == pod.UID {
 				p.Status.Phase = corev1.PodFailed
-				p.Status.Conditions = append(slices.DeleteFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.DisruptionTarget }),
-					corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByPodGC", Message: reason,
-						ObservedGeneration: p.Generation, LastTransitionTime: metav1.NewTime(c.Clock.Now())})
+				p.Status.Conditions = messages.SetPodCondition(p.Status.Conditions, corev1.PodCondition{
+					Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByPodGC", Message: reason,
+					ObservedGeneration: p.Generation, LastTransitionTime: metav1.NewTime(c.Clock.Now())})
 			}
 			return o, nil
 		})

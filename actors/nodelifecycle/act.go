@@ -113,7 +113,9 @@ func (l *lifecycle) setReady(ctx context.Context, key messages.Key, pod *corev1.
 func (l *lifecycle) evict(ctx context.Context, key messages.Key, pod *corev1.Pod) error {
 	_, err := l.Writer.Mutate(ctx, key, "status", func(o objects.Object) (objects.Object, error) {
 		if p := o.(*corev1.Pod); p.UID == pod.UID {
-			p.Status.Conditions = disrupted(p, l.Clock.Now())
+			p.Status.Conditions = messages.SetPodCondition(p.Status.Conditions, corev1.PodCondition{
+				Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager",
+				Message: "Taint manager: deleting due to NoExecute taint", ObservedGeneration: p.Generation, LastTransitionTime: metav1.NewTime(l.Clock.Now())})
 		}
 		return o, nil
 	})
@@ -125,20 +127,4 @@ func (l *lifecycle) evict(ctx context.Context, key messages.Key, pod *corev1.Pod
 		return fmt.Errorf("evict %s: %w", key, err)
 	}
 	return nil
-}
-
-func disrupted(pod *corev1.Pod, now time.Time) []corev1.PodCondition {
-	next := corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager",
-		Message: "Taint manager: deleting due to NoExecute taint", ObservedGeneration: pod.Generation, LastTransitionTime: metav1.NewTime(now)}
-	for i, c := range pod.Status.Conditions {
-		if c.Type != next.Type {
-			continue
-		}
-		if c.Status == next.Status {
-			next.LastTransitionTime = c.LastTransitionTime
-		}
-		pod.Status.Conditions[i] = next
-		return pod.Status.Conditions
-	}
-	return append(pod.Status.Conditions, next)
 }

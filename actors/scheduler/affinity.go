@@ -17,11 +17,17 @@ type affinityTerm struct {
 	topologyKey string
 	selector    labels.Selector
 	namespaces  map[string]bool
-	allSpaces   bool
+	spaces      labels.Selector // of further namespaces by their labels; nil selects none
 	weight      int64
 }
 
+// guards says whether a pod refuses others beside it.
 func (a *podAffinity) guards() bool { return len(a.apart) > 0 }
+
+// attracts says whether a pod's wishes count for others that want a place.
+func (a *podAffinity) attracts() bool {
+	return len(a.near)+len(a.prefersNear)+len(a.prefersFar) > 0
+}
 
 func newPodAffinity(pod *corev1.Pod) podAffinity {
 	var out podAffinity
@@ -62,8 +68,8 @@ func newAffinityTerm(pod *corev1.Pod, t *corev1.PodAffinityTerm, weight int64) a
 		out.namespaces[ns] = true
 	}
 	switch {
-	case t.NamespaceSelector != nil: // the empty selector is every namespace, the usual one to give
-		out.allSpaces = true
+	case t.NamespaceSelector != nil:
+		out.spaces = selectorWithKeys(t.NamespaceSelector, nil, nil, nil)
 	case len(t.Namespaces) == 0:
 		out.namespaces[pod.Namespace] = true
 	}
@@ -101,20 +107,23 @@ func requirement(key, value string, not bool) labels.Requirements {
 	return r
 }
 
-func (t *affinityTerm) matches(pod *corev1.Pod) bool {
-	return (t.allSpaces || t.namespaces[pod.Namespace]) && t.selector.Matches(labels.Set(pod.Labels))
+func (t *affinityTerm) matches(pod *corev1.Pod, c *cluster) bool {
+	if !t.namespaces[pod.Namespace] && (t.spaces == nil || !t.spaces.Matches(c.namespaces[pod.Namespace])) {
+		return false
+	}
+	return t.selector.Matches(labels.Set(pod.Labels))
 }
 
 // domains counts, per value of the term's topology key, the pods the term matches.
-func (t *affinityTerm) domains(nodes []*nodeInfo) map[string]int64 {
+func (t *affinityTerm) domains(c *cluster) map[string]int64 {
 	out := make(map[string]int64)
-	for _, n := range nodes {
+	for _, n := range c.all() {
 		value, ok := n.node.Labels[t.topologyKey]
 		if !ok {
 			continue
 		}
 		for _, p := range n.pods {
-			if t.matches(p.pod) {
+			if t.matches(p.pod, c) {
 				out[value]++
 			}
 		}
@@ -128,43 +137,42 @@ func podAffinityFilter(p *podInfo, c *cluster) filter {
 	if len(a.near) == 0 && len(a.apart) == 0 && c.guarded == 0 {
 		return nil
 	}
-	nodes := c.all()
-	near, apart := countAll(a.near, nodes), countAll(a.apart, nodes)
+	near, apart := countAll(a.near, c), countAll(a.apart, c)
 	refused := refusedBy(p, c)
-	first := firstOfItsKind(p, near)
-	return func(_ *podInfo, n *nodeInfo) []string {
+	first := firstOfItsKind(p, c, near)
+	return func(_ *podInfo, n *nodeInfo) refusal {
 		for i, t := range a.near {
 			value, ok := n.node.Labels[t.topologyKey]
 			if !ok || near[i][value] == 0 && !first {
-				return []string{"node(s) didn't match pod affinity rules"}
+				return refuseForGood("node(s) didn't match pod affinity rules")
 			}
 		}
 		for i, t := range a.apart {
 			if value, ok := n.node.Labels[t.topologyKey]; ok && apart[i][value] > 0 {
-				return []string{"node(s) didn't match pod anti-affinity rules"}
+				return refuse("node(s) didn't match pod anti-affinity rules")
 			}
 		}
 		for key, values := range refused {
 			if value, ok := n.node.Labels[key]; ok && values[value] {
-				return []string{"node(s) didn't satisfy existing pods anti-affinity rules"}
+				return refuse("node(s) didn't satisfy existing pods anti-affinity rules")
 			}
 		}
-		return nil
+		return refusal{}
 	}
 }
 
-func countAll(terms []affinityTerm, nodes []*nodeInfo) []map[string]int64 {
+func countAll(terms []affinityTerm, c *cluster) []map[string]int64 {
 	out := make([]map[string]int64, len(terms))
 	for i := range terms {
-		out[i] = terms[i].domains(nodes)
+		out[i] = terms[i].domains(c)
 	}
 	return out
 }
 
 // firstOfItsKind lets the first pod of a group that wants to be near itself start somewhere.
-func firstOfItsKind(p *podInfo, near []map[string]int64) bool {
+func firstOfItsKind(p *podInfo, c *cluster, near []map[string]int64) bool {
 	for i, t := range p.affinity.near {
-		if len(near[i]) > 0 || !t.matches(p.pod) {
+		if len(near[i]) > 0 || !t.matches(p.pod, c) {
 			return false
 		}
 	}
@@ -185,7 +193,7 @@ func refusedBy(p *podInfo, c *cluster) map[string]map[string]bool {
 			for i := range other.affinity.apart {
 				t := &other.affinity.apart[i]
 				value, ok := n.node.Labels[t.topologyKey]
-				if !ok || !t.matches(p.pod) {
+				if !ok || !t.matches(p.pod, c) {
 					continue
 				}
 				if out[t.topologyKey] == nil {

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -27,10 +28,24 @@ type cluster struct {
 	stale   bool        // order must be rebuilt
 	placed  map[types.UID]string
 	guarded int // pods with required anti-affinity in the cluster
+	// attracting counts the pods whose affinity others' scores depend on.
+	attracting int
+	// priorities counts the placed pods by priority.
+	priorities map[int32]int
+	// nominated are the pods for which room is being made, with the node they were promised.
+	nominated  map[types.UID]nomination
+	namespaces map[string]labels.Set
+}
+
+// nomination is room promised to a pod.
+type nomination struct {
+	pod  *podInfo
+	node string
 }
 
 func newCluster() *cluster {
-	return &cluster{nodes: make(map[string]*nodeInfo), placed: make(map[types.UID]string)}
+	return &cluster{nodes: make(map[string]*nodeInfo), placed: make(map[types.UID]string), priorities: make(map[int32]int),
+		nominated: make(map[types.UID]nomination), namespaces: make(map[string]labels.Set)}
 }
 
 func (c *cluster) info(name string) *nodeInfo {
@@ -80,6 +95,10 @@ func (c *cluster) put(node string, p *podInfo) {
 		n.guarded++
 		c.guarded++
 	}
+	if p.affinity.attracts() {
+		c.attracting++
+	}
+	c.priorities[p.priority]++
 	c.placed[p.pod.UID] = node
 }
 
@@ -101,6 +120,12 @@ func (c *cluster) remove(uid types.UID) bool {
 	if p.affinity.guards() {
 		n.guarded--
 		c.guarded--
+	}
+	if p.affinity.attracts() {
+		c.attracting--
+	}
+	if c.priorities[p.priority]--; c.priorities[p.priority] == 0 {
+		delete(c.priorities, p.priority)
 	}
 	if len(p.ports) > 0 {
 		n.ports = n.ports[:0:0]
@@ -124,4 +149,25 @@ func (c *cluster) all() []*nodeInfo {
 		c.stale = false
 	}
 	return c.order
+}
+
+// promise counts the nominated pods of at least p's priority as placed, p itself left out, until
+// undo is called; it is nil when there are none.
+func (c *cluster) promise(p *podInfo) (undo func()) {
+	var put []types.UID
+	for uid, m := range c.nominated {
+		if _, placed := c.placed[uid]; placed || uid == p.pod.UID || m.pod.priority < p.priority || c.nodes[m.node] == nil {
+			continue
+		}
+		c.put(m.node, m.pod)
+		put = append(put, uid)
+	}
+	if put == nil {
+		return nil
+	}
+	return func() {
+		for _, uid := range put {
+			c.remove(uid)
+		}
+	}
 }

@@ -23,7 +23,7 @@ type waiting struct {
 	ready    time.Time // not before; the back-off
 	stuck    bool      // fits nowhere until something changes
 	binding  bool      // placed, the write is under way
-	verdict  string    // why it did not fit, as last reported
+	told     told      // what the user has been told of it
 	index    int       // place in the heap, -1 outside
 }
 

@@ -9,7 +9,6 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/troupe-run/troupe/actors/controller"
@@ -42,7 +41,7 @@ type schedulerActor struct {
 }
 
 type (
-	// changed carries the newest version of a pod or node; nil when it is gone.
+	// changed carries the newest version of a pod, node or namespace; nil when it is gone.
 	changed struct {
 		key messages.Key
 		new objects.Object
@@ -80,7 +79,7 @@ func (s *schedulerActor) Receive(c actor.Context) {
 
 func (s *schedulerActor) follow(c actor.Context) {
 	self, root := c.Self(), c.ActorSystem().Root
-	s.stop = s.deps.Feed.Follow([]messages.Resource{messages.Nodes, messages.Pods}, func(ch objects.Change) {
+	s.stop = s.deps.Feed.Follow([]messages.Resource{messages.Namespaces, messages.Nodes, messages.Pods}, func(ch objects.Change) {
 		root.Send(self, changed{ch.Key, ch.New})
 	})
 }
@@ -97,6 +96,11 @@ func (s *schedulerActor) change(c actor.Context, m changed) {
 		s.wantPass(c)
 		return
 	}
+	if m.key.Resource == messages.Namespaces {
+		s.setNamespace(m.key.Name, m.new, now)
+		s.wantPass(c)
+		return
+	}
 	pod, _ := m.new.(*corev1.Pod)
 	if uid, ok := s.uids[m.key]; ok && (pod == nil || pod.UID != uid) {
 		delete(s.uids, m.key)
@@ -107,6 +111,19 @@ func (s *schedulerActor) change(c actor.Context, m changed) {
 		s.takePod(pod, now)
 	}
 	s.wantPass(c)
+}
+
+// setNamespace takes the labels of a namespace; affinity terms may select by them.
+func (s *schedulerActor) setNamespace(name string, ns objects.Object, now time.Time) {
+	if ns == nil {
+		delete(s.cluster.namespaces, name)
+		return
+	}
+	had, known := s.cluster.namespaces[name]
+	s.cluster.namespaces[name] = ns.GetLabels()
+	if known && !sameLabels(had, ns.GetLabels()) {
+		s.queue.wakeAll(now)
+	}
 }
 
 // nodeHelps says whether a node's change may let a stuck pod fit; heartbeats do not.
@@ -146,20 +163,37 @@ func (s *schedulerActor) takePod(pod *corev1.Pod, now time.Time) {
 		s.leave(pod.UID, now)
 	case pod.Spec.NodeName != "":
 		s.queue.remove(pod.UID)
+		delete(s.cluster.nominated, pod.UID)
 		s.cluster.put(pod.Spec.NodeName, newPodInfo(pod))
 	case pod.Spec.SchedulerName != corev1.DefaultSchedulerName || pod.DeletionTimestamp != nil || len(pod.Spec.SchedulingGates) > 0:
 		s.queue.remove(pod.UID)
+		delete(s.cluster.nominated, pod.UID)
 	default:
 		if w := s.queue.pods[pod.UID]; w == nil || !w.binding {
-			s.queue.add(newPodInfo(pod), now)
+			p := newPodInfo(pod)
+			s.queue.add(p, now)
+			if told := s.queue.pods[pod.UID].told.nominated; pod.Status.NominatedNodeName != "" || told == "" { // else our own word is under way
+				s.nominate(p, pod.Status.NominatedNodeName)
+			}
 		}
 	}
+}
+
+// nominate remembers the node a pod was promised, "" for none.
+func (s *schedulerActor) nominate(p *podInfo, node string) {
+	if node == "" {
+		delete(s.cluster.nominated, p.pod.UID)
+		return
+	}
+	s.cluster.nominated[p.pod.UID] = nomination{p, node}
 }
 
 // leave forgets a pod that is over; the room it frees may help others.
 func (s *schedulerActor) leave(uid types.UID, now time.Time) {
 	s.queue.remove(uid)
-	if s.cluster.remove(uid) {
+	_, promised := s.cluster.nominated[uid]
+	delete(s.cluster.nominated, uid)
+	if s.cluster.remove(uid) || promised {
 		s.queue.wakeAll(now)
 	}
 }
@@ -203,9 +237,10 @@ func (s *schedulerActor) schedule(c actor.Context, w *waiting, now time.Time) {
 	s.start++
 	if bad != nil {
 		s.queue.retry(w, true, now)
-		s.report(c, w, bad.String())
+		s.report(c, w, bad.String()+s.makeRoom(c, w, bad))
 		return
 	}
+	delete(s.cluster.nominated, w.pod.UID)
 	s.cluster.put(node, w.podInfo)
 	w.binding = true
 	s.bind(c, w, node)
@@ -241,45 +276,4 @@ func (s *schedulerActor) unbound(c actor.Context, w *waiting, node string, err e
 	s.queue.retry(w, false, now)
 	s.queue.wakeAll(now)
 	s.wantPass(c)
-}
-
-// report tells the user, once per different verdict, why a pod does not fit.
-func (s *schedulerActor) report(c actor.Context, w *waiting, verdict string) {
-	if w.verdict == verdict {
-		return
-	}
-	w.verdict = verdict
-	pod := w.pod
-	s.deps.Recorder.Event(pod, corev1.EventTypeWarning, "FailedScheduling", verdict)
-	stage.Go(c, s.binds, 30*time.Second, func(ctx context.Context) (struct{}, error) {
-		_, err := s.deps.Writer.Mutate(ctx, messages.KeyOf(messages.Pods, pod.Namespace, pod.Name), "status", func(o objects.Object) (objects.Object, error) {
-			p := o.(*corev1.Pod)
-			if p.UID == pod.UID && p.Spec.NodeName == "" {
-				setUnschedulable(p, verdict, s.deps.Clock.Now())
-			}
-			return p, nil
-		})
-		return struct{}{}, err
-	}, func(_ struct{}, err error) {
-		if err != nil && !apierrors.IsNotFound(err) {
-			s.deps.Log.Warn("unschedulable condition not written", "key", pod.Namespace+"/"+pod.Name, "err", err)
-			w.verdict = "" // said again on the next try
-		}
-	})
-}
-
-// setUnschedulable puts the PodScheduled condition to False with the verdict.
-func setUnschedulable(p *corev1.Pod, verdict string, now time.Time) {
-	cond := corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable,
-		Message: verdict, LastTransitionTime: metav1.NewTime(now), ObservedGeneration: p.Generation}
-	for i := range p.Status.Conditions {
-		if have := &p.Status.Conditions[i]; have.Type == cond.Type {
-			if have.Status == cond.Status {
-				cond.LastTransitionTime = have.LastTransitionTime
-			}
-			*have = cond
-			return
-		}
-	}
-	p.Status.Conditions = append(p.Status.Conditions, cond)
 }

@@ -125,17 +125,55 @@ func spreadScore(p *podInfo, c *cluster, fits []*nodeInfo) []int64 {
 
 func affinityScore(p *podInfo, c *cluster, fits []*nodeInfo) []int64 {
 	terms := append(append([]affinityTerm(nil), p.affinity.prefersNear...), p.affinity.prefersFar...)
-	if len(terms) == 0 {
+	if len(terms) == 0 && c.attracting == 0 {
 		return nil
 	}
 	total := make([]int64, len(fits))
 	for _, t := range terms {
-		counts := t.domains(c.all())
+		counts := t.domains(c)
 		for j, n := range fits {
 			total[j] += t.weight * counts[n.node.Labels[t.topologyKey]]
 		}
 	}
+	wishes := wishedFor(p, c)
+	for j, n := range fits {
+		for key, values := range wishes {
+			total[j] += values[n.node.Labels[key]]
+		}
+	}
 	return spanned(total)
+}
+
+// hardAffinityWeight is what a present pod's required affinity to a new one counts.
+const hardAffinityWeight = 1
+
+// wishedFor weighs, by topology key and value, how much the pods there want p beside them.
+func wishedFor(p *podInfo, c *cluster) map[string]map[string]int64 {
+	if c.attracting == 0 {
+		return nil
+	}
+	out := make(map[string]map[string]int64)
+	for _, n := range c.all() {
+		for _, other := range n.pods {
+			wish := func(terms []affinityTerm, weight int64) {
+				for i := range terms {
+					t := &terms[i]
+					value, ok := n.node.Labels[t.topologyKey]
+					if !ok || !t.matches(p.pod, c) {
+						continue
+					}
+					if out[t.topologyKey] == nil {
+						out[t.topologyKey] = make(map[string]int64)
+					}
+					out[t.topologyKey][value] += t.weight + weight
+				}
+			}
+			wish(other.affinity.near, hardAffinityWeight)
+			wish(other.affinity.prefersNear, 0)
+			wish(other.affinity.prefersFar, 0)
+		}
+	}
+	return out
 }
 
 func each(fits []*nodeInfo, f func(*nodeInfo) int64) []int64 {

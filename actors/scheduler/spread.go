@@ -58,10 +58,10 @@ func (s *spreadConstraint) counted(p *podInfo, n *nodeInfo) bool {
 		}
 		return *policy == corev1.NodeInclusionPolicyHonor
 	}
-	if honour(s.policies.NodeAffinityPolicy, true) && nodeSelection(p, n) != nil {
+	if honour(s.policies.NodeAffinityPolicy, true) && nodeSelection(p, n).refused() {
 		return false
 	}
-	return !honour(s.policies.NodeTaintsPolicy, false) || taints(p, n) == nil
+	return !honour(s.policies.NodeTaintsPolicy, false) || !taints(p, n).refused()
 }
 
 // spreadFilter prepares the hard constraints of one pod; nil when it has none.
@@ -90,17 +90,17 @@ func spreadFilter(p *podInfo, c *cluster) filter {
 	if hard == nil {
 		return nil
 	}
-	return func(_ *podInfo, n *nodeInfo) []string {
+	return func(_ *podInfo, n *nodeInfo) refusal {
 		for _, s := range hard {
 			value, ok := n.node.Labels[s.topologyKey]
 			if !ok {
-				return []string{"node(s) didn't match pod topology spread constraints (missing required label)"}
+				return refuseForGood("node(s) didn't match pod topology spread constraints (missing required label)")
 			}
 			if s.count[value]+s.self-s.lowest > s.maxSkew {
-				return []string{"node(s) didn't match pod topology spread constraints"}
+				return refuse("node(s) didn't match pod topology spread constraints")
 			}
 		}
-		return nil
+		return refusal{}
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,6 +17,8 @@ import (
 	storeerr "k8s.io/apiserver/pkg/storage/errors"
 	"k8s.io/apiserver/pkg/util/dryrun"
 	"k8s.io/utils/clock"
+
+	"github.com/troupe-run/troupe/messages"
 )
 
 func typesUID(uid string) types.UID { return types.UID(uid) }
@@ -59,7 +60,9 @@ func bind(ctx context.Context, pods *registry, clock clock.PassiveClock, b *core
 				}
 				maps.Copy(pod.Annotations, b.Annotations)
 			}
-			setScheduled(pod, metav1.NewTime(clock.Now()))
+			pod.Status.NominatedNodeName = ""
+			pod.Status.Conditions = messages.SetPodCondition(pod.Status.Conditions, corev1.PodCondition{
+				Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(clock.Now())})
 			return pod, nil
 		}), dryRun, nil)
 	if err == nil {
@@ -72,21 +75,6 @@ func bind(ctx context.Context, pods *registry, clock clock.PassiveClock, b *core
 	return apierrors.NewConflict(gr, b.Name, err)
 }
 
-// setScheduled leaves the conditions there are alone: they may belong to the store.
-func setScheduled(pod *corev1.Pod, now metav1.Time) {
-	c := corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: now}
-	pod.Status.Conditions = slices.Clone(pod.Status.Conditions)
-	for i := range pod.Status.Conditions {
-		if have := &pod.Status.Conditions[i]; have.Type == c.Type {
-			if have.Status == c.Status {
-				c.LastTransitionTime = have.LastTransitionTime
-			}
-			*have = c
-			return
-		}
-	}
-	pod.Status.Conditions = append(pod.Status.Conditions, c)
-}
 
 // bindings serves pods/binding and the older bindings collection.
 type bindings struct {
