@@ -98,7 +98,7 @@ func TestHigherPriorityMakesRoom(t *testing.T) {
 			return fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
-metadata: {name: %s, labels: {app: %s}}
+metadata: {name: %s, labels: {app: %s}, annotations: {troupe.run/sim-stop-after: 20s}}
 spec: {%s, containers: [{name: web, image: "example/web:v1", resources: {requests: {cpu: "2"}}}]}
 `, name, name, spec)
 		}
@@ -111,7 +111,8 @@ spec: {%s, containers: [{name: web, image: "example/web:v1", resources: {request
 		c.WaitFor("Pod yields", testkit.Ready)
 		node := testkit.As[corev1.Pod](c.Get("Pod yields")).Spec.NodeName
 
-		c.Apply(pod("polite", "priorityClassName: high, preemptionPolicy: Never"))
+		c.Apply("{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: polite}, value: 1000, preemptionPolicy: Never}")
+		c.Apply(pod("polite", "priorityClassName: polite"))
 		c.WaitFor("Pod polite", testkit.Is("PodScheduled", "False", "Unschedulable"))
 		if e := hasEvent(t, c, "Pod", "polite", "FailedScheduling"); !strings.HasSuffix(e.Message, "2 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.") {
 			t.Errorf("event %q", e.Message)

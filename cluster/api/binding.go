@@ -75,7 +75,6 @@ func bind(ctx context.Context, pods *registry, clock clock.PassiveClock, b *core
 	return apierrors.NewConflict(gr, b.Name, err)
 }
 
-
 // bindings serves pods/binding and the older bindings collection.
 type bindings struct {
 	pods  *registry

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/utils/lru"
@@ -155,7 +156,13 @@ func (r *recorder) write(ctx context.Context, l *laneState, o *occurrence) {
 		l.seen.Remove(id) // it has expired, or its namespace has gone
 	}
 	e := newEvent(o)
-	if _, err := r.writer.Create(ctx, e); err != nil {
+	_, err := r.writer.Create(ctx, e)
+	for n := 1; apierrors.IsAlreadyExists(err) && n < recorderBurst; n++ { // of another in the same instant
+		e = newEvent(o)
+		e.Name = fmt.Sprintf("%s%x", e.Name, n)
+		_, err = r.writer.Create(ctx, e)
+	}
+	if err != nil {
 		if ctx.Err() == nil {
 			r.s.log.Debug("event not written", "key", e.Namespace+"/"+e.Name, "err", err)
 		}
