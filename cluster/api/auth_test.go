@@ -222,3 +222,89 @@ func pod(name string) *corev1.Pod {
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}},
 	}
 }
+
+func TestReviewsKnowSelectors(t *testing.T) {
+	t.Parallel()
+	c, ctx := start(t), t.Context()
+	ask := func(res authorizationv1.ResourceAttributes) (authorizationv1.SubjectAccessReviewStatus, error) {
+		res.Verb, res.Resource = "list", "pods"
+		r, err := c.client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
+			Spec: authorizationv1.SubjectAccessReviewSpec{User: "system:node:n1", Groups: []string{"system:nodes"}, ResourceAttributes: &res},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			return authorizationv1.SubjectAccessReviewStatus{}, err
+		}
+		return r.Status, nil
+	}
+	fields := func(raw string, reqs ...metav1.FieldSelectorRequirement) authorizationv1.ResourceAttributes {
+		return authorizationv1.ResourceAttributes{FieldSelector: &authorizationv1.FieldSelectorAttributes{RawSelector: raw, Requirements: reqs}}
+	}
+	in := func(values ...string) metav1.FieldSelectorRequirement {
+		return metav1.FieldSelectorRequirement{Key: "spec.nodeName", Operator: metav1.FieldSelectorOpIn, Values: values}
+	}
+	for name, tc := range map[string]struct {
+		res          authorizationv1.ResourceAttributes
+		allowed      bool
+		trouble, err string
+	}{
+		"all pods":    {},
+		"own":         {res: fields("", in("n1")), allowed: true},
+		"own as text": {res: fields("spec.nodeName=n1"), allowed: true},
+		"foreign":     {res: fields("", in("n2"))},
+		"two values":  {res: fields("", in("n1", "n2")), trouble: "must have exactly one value"},
+		"not text":    {res: fields("spec.nodeName"), trouble: "parse error"},
+		"both forms":  {res: fields("spec.nodeName=n1", in("n1")), err: "spec.resourceAttributes.fieldSelector.rawSelector: Invalid value"},
+		"neither":     {res: fields(""), err: "spec.resourceAttributes.fieldSelector.requirements: Required value"},
+		"no values":   {res: fields("", in()), err: "spec.resourceAttributes.fieldSelector.requirements[0].values: Required value"},
+		"bad label": {res: authorizationv1.ResourceAttributes{LabelSelector: &authorizationv1.LabelSelectorAttributes{
+			Requirements: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Near"}}}}, err: "spec.resourceAttributes.labelSelector.requirements[0].operator: Invalid value"},
+	} {
+		got, err := ask(tc.res)
+		switch {
+		case tc.err != "":
+			if err == nil || !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("%s: %v, want %q", name, err, tc.err)
+			}
+		case err != nil || got.Allowed != tc.allowed || !strings.Contains(got.EvaluationError, tc.trouble) || tc.trouble == "" && strings.Contains(got.EvaluationError, "parse"):
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
+func TestRolesAreMendedAtStart(t *testing.T) {
+	t.Parallel()
+	c, ctx := start(t), t.Context()
+	roles, bindings := c.client.RbacV1().ClusterRoles(), c.client.RbacV1().ClusterRoleBindings()
+	edit := func(name string, fn func(*rbacv1.ClusterRole)) {
+		t.Helper()
+		role := must(roles.Get(ctx, name, metav1.GetOptions{}))
+		fn(role)
+		must(roles.Update(ctx, role, metav1.UpdateOptions{}))
+	}
+	edit("system:discovery", func(r *rbacv1.ClusterRole) {
+		r.Rules = []rbacv1.PolicyRule{{Verbs: []string{"get"}, NonResourceURLs: []string{"/mine"}}}
+		r.Labels = nil
+	})
+	edit("system:heapster", func(r *rbacv1.ClusterRole) {
+		r.Rules = nil
+		r.Annotations = map[string]string{rbacv1.AutoUpdateAnnotationKey: "false"}
+	})
+	if err := bindings.Delete(ctx, "system:basic-user", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	must(bindings.Create(ctx, &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "system:basic-user"},
+		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"}}, metav1.CreateOptions{}))
+
+	c.again(t)
+	roles, bindings = c.client.RbacV1().ClusterRoles(), c.client.RbacV1().ClusterRoleBindings()
+	role := must(roles.Get(ctx, "system:discovery", metav1.GetOptions{}))
+	if len(role.Rules) < 2 || role.Rules[0].NonResourceURLs[0] != "/mine" || role.Labels["kubernetes.io/bootstrapping"] != "rbac-defaults" {
+		t.Errorf("role that lacked rules: %+v", role)
+	}
+	if role := must(roles.Get(ctx, "system:heapster", metav1.GetOptions{})); len(role.Rules) > 0 {
+		t.Errorf("role to be left alone: %+v", role)
+	}
+	if b := must(bindings.Get(ctx, "system:basic-user", metav1.GetOptions{})); b.RoleRef.Name != "system:basic-user" || len(b.Subjects) != 1 {
+		t.Errorf("binding to another role: %+v", b)
+	}
+}

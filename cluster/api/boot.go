@@ -9,20 +9,17 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apiserver/pkg/authentication/user"
-	"k8s.io/component-helpers/auth/rbac/validation"
 	"k8s.io/utils/ptr"
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/cluster/api/kind"
 	"github.com/troupe-run/troupe/cluster/api/kinds/scheduling"
-	"github.com/troupe-run/troupe/cluster/auth"
 	"github.com/troupe-run/troupe/messages"
 )
 
@@ -42,6 +39,7 @@ func (s *Server) boot(ctx context.Context) error {
 	s.bootPolicy(ctx, g, w)
 	s.bootPriorities(ctx, g, w)
 	g.Go(func() error { return s.bootService(ctx, w) })
+	s.bootIdentity(ctx, g, w)
 	return g.Wait()
 }
 
@@ -100,79 +98,6 @@ func (s *Server) bootPriorities(ctx context.Context, g *errgroup.Group, w object
 	for _, class := range scheduling.SystemClasses() {
 		g.Go(func() error { return s.ensure(ctx, w, messages.KeyOf(res, "", class.Name), class, nil) })
 	}
-}
-
-func (s *Server) bootPolicy(ctx context.Context, g *errgroup.Group, w objects.Writer) {
-	if !s.serves(auth.ClusterRoles) {
-		return
-	}
-	p := auth.BootstrapPolicy()
-	for _, role := range p.ClusterRoles {
-		g.Go(func() error {
-			return s.ensure(ctx, w, messages.KeyOf(auth.ClusterRoles, "", role.Name), role, func(o objects.Object) (objects.Object, bool) {
-				have := o.(*rbacv1.ClusterRole)
-				if have.Annotations[auth.AutoUpdate] == "false" || have.AggregationRule != nil {
-					return have, false
-				}
-				ok, missing := validation.Covers(have.Rules, role.Rules)
-				have.Rules = append(have.Rules, missing...)
-				return have, !ok
-			})
-		})
-	}
-	for _, role := range p.Roles {
-		g.Go(func() error {
-			return s.ensure(ctx, w, messages.KeyOf(auth.Roles, role.Namespace, role.Name), role, func(o objects.Object) (objects.Object, bool) {
-				have := o.(*rbacv1.Role)
-				if have.Annotations[auth.AutoUpdate] == "false" {
-					return have, false
-				}
-				ok, missing := validation.Covers(have.Rules, role.Rules)
-				have.Rules = append(have.Rules, missing...)
-				return have, !ok
-			})
-		})
-	}
-	for _, b := range p.ClusterRoleBindings {
-		g.Go(func() error {
-			return s.ensure(ctx, w, messages.KeyOf(auth.ClusterRoleBindings, "", b.Name), b, func(o objects.Object) (objects.Object, bool) {
-				have := o.(*rbacv1.ClusterRoleBinding)
-				if have.Annotations[auth.AutoUpdate] == "false" {
-					return have, false
-				}
-				missing := missingSubjects(have.Subjects, b.Subjects)
-				have.Subjects = append(have.Subjects, missing...)
-				return have, len(missing) > 0
-			})
-		})
-	}
-	for _, b := range p.RoleBindings {
-		g.Go(func() error {
-			return s.ensure(ctx, w, messages.KeyOf(auth.RoleBindings, b.Namespace, b.Name), b, func(o objects.Object) (objects.Object, bool) {
-				have := o.(*rbacv1.RoleBinding)
-				if have.Annotations[auth.AutoUpdate] == "false" {
-					return have, false
-				}
-				missing := missingSubjects(have.Subjects, b.Subjects)
-				have.Subjects = append(have.Subjects, missing...)
-				return have, len(missing) > 0
-			})
-		})
-	}
-}
-
-func missingSubjects(have, want []rbacv1.Subject) []rbacv1.Subject {
-	var out []rbacv1.Subject
-next:
-	for _, w := range want {
-		for _, h := range have {
-			if h == w {
-				continue next
-			}
-		}
-		out = append(out, w)
-	}
-	return out
 }
 
 // bootService makes the Service, Endpoints and EndpointSlice that pods reach the API by.

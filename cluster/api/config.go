@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -53,6 +52,13 @@ type Config struct {
 	DNS netip.Addr
 	// ClusterDomain ends the DNS names of services. Empty means cluster.local.
 	ClusterDomain string
+	// Authentication is a file with an AuthenticationConfiguration, and ClientCA one with further
+	// authorities of client certificates; see auth.AuthnConfig. Empty means none.
+	Authentication, ClientCA string
+	// TLSCert and TLSKey are files with a serving certificate from elsewhere and its key, in PEM,
+	// read again when they change; loopback and the names within the cluster keep the authority's.
+	// Empty means certificates of the authority alone.
+	TLSCert, TLSKey string
 	// Issuer is the issuer of service account tokens. Empty means auth.DefaultIssuer.
 	Issuer string
 	// Version is added to Kubernetes' version in /version, as build metadata. Empty adds nothing.
@@ -83,6 +89,9 @@ func (c Config) Check() error {
 	need(c.Authority != nil, "an authority")
 	need(c.Listener != nil, "a listener")
 	need(c.Log != nil, "a logger")
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		errs = append(errs, errors.New("api: a serving certificate and its key go together"))
+	}
 	if c.ServiceCIDR.IsValid() && c.ServiceCIDR.Masked() != c.ServiceCIDR {
 		errs = append(errs, errors.New("api: the service range "+c.ServiceCIDR.String()+" has host bits set"))
 	}
@@ -117,21 +126,4 @@ func (c *Config) complete() {
 			c.Advertise = a
 		}
 	}
-}
-
-// tls returns what the listener serves with: client certificates are asked for but not demanded,
-// since tokens are as good. The serving certificate is made anew before it ends.
-func (c *Config) tls() (*tls.Config, error) {
-	hosts := append([]string{c.ServiceCIDR.Addr().Next().String()}, c.Hosts...)
-	source, err := c.Authority.APICertificates(c.ClusterDomain, hosts...)
-	if err != nil {
-		return nil, err
-	}
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		NextProtos:     []string{"h2", "http/1.1"},
-		ClientAuth:     tls.RequestClientCert,
-		ClientCAs:      c.Authority.Pool(),
-		GetCertificate: source,
-	}, nil
 }

@@ -22,7 +22,7 @@ type deps struct {
 
 func (d deps) Authenticator() authenticator.Request  { return d.s.authenticator }
 func (d deps) Authorizer() authorizer.Authorizer     { return d.s.authorizer }
-func (d deps) RuleResolver() authorizer.RuleResolver { return d.s.rbac }
+func (d deps) RuleResolver() authorizer.RuleResolver { return d.s.rules }
 
 // extras adds the subresources that need more of the server than a kind's own file may know: those
 // of pods that reach nodes, the binding and eviction of pods, tokens of service accounts, and

@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"net"
+	"sync"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,6 +22,20 @@ func TestSecondServerWritesNothing(t *testing.T) {
 	})
 	c.stop()
 	before := c.store.Revision()
+	c.again(t)
+	if _, err := c.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{}); err != nil {
+		t.Error(err)
+	}
+	c.stop()
+	if after := c.store.Revision(); after != before {
+		t.Errorf("revision went from %d to %d", before, after)
+	}
+}
+
+// again ends the server, if that is not done, and starts another one on the same store.
+func (c *cluster) again(t *testing.T, change ...func(*api.Config)) {
+	t.Helper()
+	c.stop()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -30,26 +45,21 @@ func TestSecondServerWritesNothing(t *testing.T) {
 	cfg.Dial = func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", ln.Addr().String())
 	}
-	srv, err := api.New(cfg)
-	if err != nil {
-		t.Fatal(err)
+	for _, fn := range change {
+		fn(&cfg)
 	}
+	c.url = "https://" + ln.Addr().String()
+	c.Server = must(api.New(cfg))
 	run, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- srv.Run(run) }()
-	<-srv.Ready()
-	client, err := kubernetes.NewForConfig(srv.LoopbackConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{}); err != nil {
-		t.Error(err)
-	}
-	stop()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	if after := c.store.Revision(); after != before {
-		t.Errorf("revision went from %d to %d", before, after)
-	}
+	go func() { done <- c.Run(run) }()
+	c.stop = sync.OnceFunc(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	t.Cleanup(c.stop)
+	<-c.Ready()
+	c.client = must(kubernetes.NewForConfig(c.LoopbackConfig()))
 }

@@ -38,10 +38,12 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	serve := func(ln net.Listener) error { return srv.Serve(ln) }
 	if !s.cfg.Insecure {
-		var err error
-		if srv.TLSConfig, err = s.cfg.tls(); err != nil {
+		cfg, follow, err := s.tls()
+		if err != nil {
 			return err
 		}
+		srv.TLSConfig = cfg
+		started.Go(func() { follow(base) })
 		serve = func(ln net.Listener) error { return srv.ServeTLS(ln, "", "") }
 	}
 	listeners := append([]net.Listener{s.cfg.Listener}, s.cfg.Also...)
@@ -50,6 +52,7 @@ func (s *Server) Run(ctx context.Context) error {
 		started.Go(func() { served <- serve(ln) })
 	}
 	started.Go(func() { booted <- s.boot(base) })
+	started.Go(func() { s.authenticator.Run(base) })
 	started.Go(func() { s.aggregate(base) })
 	started.Go(func() { s.keep(base) })
 	for _, lane := range s.recorder.lanes {

@@ -49,8 +49,9 @@ type Server struct {
 	schemas       *lazySchemas
 	tokens        *auth.Tokens
 	rbac          *auth.RBAC
-	authenticator authenticator.Request
+	authenticator *auth.Authenticator
 	authorizer    authorizer.Authorizer
+	rules         authorizer.RuleResolver
 	admission     *apiadmission.Plugins
 	interfaces    admission.ObjectInterfaces
 	alloc         *alloc.Allocator
@@ -86,12 +87,16 @@ func New(cfg Config) (*Server, error) {
 	if s.tokens, err = auth.NewTokens(cfg.Authority, cfg.Issuer, cfg.Store); err != nil {
 		return nil, err
 	}
-	s.authenticator = auth.NewAuthenticator(cfg.Authority, s.tokens)
+	s.tokens.OnLegacyUse(s.legacyTokenUsed)
+	s.authenticator, err = auth.NewAuthenticator(auth.AuthnConfig{Authority: cfg.Authority, Tokens: s.tokens, Reader: cfg.Store,
+		File: cfg.Authentication, ClientCA: cfg.ClientCA, Clock: cfg.Clock, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
 	s.rbac = auth.NewRBAC(cfg.Store)
-	s.authorizer = union.New(
-		authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup),
-		auth.NewNode(cfg.Store), s.rbac,
-	)
+	nodes := auth.NewNode(cfg.Store)
+	s.authorizer = union.New(authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup), nodes, s.rbac)
+	s.rules = union.NewRuleResolvers(nodes, s.rbac)
 	s.schemas = newLazySchemas(func() (managedfields.TypeConverter, error) { return typeConverter(s.codecs.scheme, s.cfg.Kinds) })
 	s.interfaces = admission.NewObjectInterfacesFromScheme(s.codecs.scheme)
 	s.admission = apiadmission.Chain(apiadmission.Config{

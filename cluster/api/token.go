@@ -77,7 +77,7 @@ func (t *tokens) Create(ctx context.Context, name string, obj runtime.Object, va
 	if dryrun.IsDryRun(opts.DryRun) {
 		return out, nil
 	}
-	token, expires, err := t.tokens.Issue(sa, bound, req.Spec.Audiences, auth.Life(req.Spec))
+	token, expires, err := t.tokens.Issue(sa, bound, req.Spec.Audiences, t.tokens.LifeOf(req.Spec))
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}

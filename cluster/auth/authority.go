@@ -48,6 +48,7 @@ type Authority struct {
 	dir     string
 	clock   clock.PassiveClock
 	ca      *x509.Certificate
+	pool    *x509.CertPool // of ca; never changed
 	caKey   crypto.Signer
 	caPEM   []byte
 	signing *ecdsa.PrivateKey
@@ -67,6 +68,7 @@ func Open(cfg Config) (*Authority, error) {
 	if err := a.openCA(); err != nil {
 		return nil, err
 	}
+	a.pool = a.Pool()
 	key, err := a.key("sa.key")
 	if err != nil {
 		return nil, err

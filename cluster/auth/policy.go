@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -36,10 +37,10 @@ func BootstrapPolicy() Policy {
 		role := r
 		role.name = "system:controller:" + r.name
 		p.ClusterRoles = append(p.ClusterRoles, clusterRole(role))
-		p.ClusterRoleBindings = append(p.ClusterRoleBindings, clusterBinding(role.name, serviceAccount("kube-system", r.name)))
+		p.ClusterRoleBindings = append(p.ClusterRoleBindings, clusterBinding(role.name, role.name, serviceAccount("kube-system", r.name)))
 	}
 	for _, b := range clusterBindingTexts {
-		p.ClusterRoleBindings = append(p.ClusterRoleBindings, clusterBinding(b.role, b.subjects...))
+		p.ClusterRoleBindings = append(p.ClusterRoleBindings, clusterBinding(cmp.Or(b.name, b.role), b.role, b.subjects...))
 	}
 	for _, r := range namespacedRoleTexts {
 		p.Roles = append(p.Roles, &rbacv1.Role{ObjectMeta: bootstrapMeta(r.namespace, r.name), Rules: parseRules(r.rules)})
@@ -77,9 +78,9 @@ func clusterRole(r roleText) *rbacv1.ClusterRole {
 	return role
 }
 
-func clusterBinding(role string, subjects ...rbacv1.Subject) *rbacv1.ClusterRoleBinding {
+func clusterBinding(name, role string, subjects ...rbacv1.Subject) *rbacv1.ClusterRoleBinding {
 	return &rbacv1.ClusterRoleBinding{
-		ObjectMeta: bootstrapMeta("", role),
+		ObjectMeta: bootstrapMeta("", name),
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
 		Subjects:   subjects,
 	}

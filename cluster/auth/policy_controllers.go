@@ -24,7 +24,7 @@ var controllerRoleTexts = []roleText{
 		get,list,update,watch: cronjobs.batch
 		create,delete,get,list,patch,update,watch: jobs.batch
 		update: cronjobs/status.batch cronjobs/finalizers.batch
-		delete,list: pods
+		delete,list,watch: pods
 		event: events events.events.k8s.io`},
 	{name: "daemon-set-controller", rules: `
 		read: daemonsets.apps
@@ -75,15 +75,16 @@ var controllerRoleTexts = []roleText{
 		get,list,patch,update,watch: persistentvolumes
 		patch,update: persistentvolumeclaims/status
 		read: persistentvolumeclaims
+		get: services
 		event: events events.events.k8s.io`},
 	{name: "generic-garbage-collector", rules: `delete,get,list,patch,update,watch: *.*`},
 	{name: "horizontal-pod-autoscaler", rules: `
 		read: horizontalpodautoscalers.autoscaling
 		update: horizontalpodautoscalers/status.autoscaling
 		get,update: */scale.*
-		list: pods
-		list: pods.metrics.k8s.io
-		get,list: *.custom.metrics.k8s.io *.external.metrics.k8s.io
+		list,watch: pods
+		list,watch: pods.metrics.k8s.io
+		read: *.custom.metrics.k8s.io *.external.metrics.k8s.io
 		event: events events.events.k8s.io`},
 	{name: "job-controller", rules: `
 		get,list,patch,update,watch: jobs.batch
@@ -98,11 +99,10 @@ var controllerRoleTexts = []roleText{
 		update: namespaces/finalize namespaces/status
 		delete,deletecollection,get,list: *.*`},
 	{name: "node-controller", rules: `
-		delete,get,list,patch,update: nodes
+		delete,get,list,patch,update,watch: nodes
 		patch,update: nodes/status
 		patch,update: pods/status
-		delete,list: pods
-		get,list: pods
+		delete,get,list,watch: pods
 		event: events events.events.k8s.io`},
 	{name: "persistent-volume-binder", rules: `
 		create,delete,get,list,update,watch: persistentvolumes
@@ -111,14 +111,13 @@ var controllerRoleTexts = []roleText{
 		update: persistentvolumeclaims/status
 		create,delete,get,list,watch: pods
 		read: storageclasses.storage.k8s.io
-		create,delete,get: endpoints services
-		get,list: secrets
-		get,list: nodes
+		get: services
+		list,watch: nodes
 		watch: events
 		event: events events.events.k8s.io`},
 	{name: "pod-garbage-collector", rules: `
 		delete,list,watch: pods
-		get,list: nodes
+		read: nodes
 		patch: pods/status`},
 	{name: "pv-protection-controller", rules: `
 		get,list,update,watch: persistentvolumes
@@ -137,6 +136,13 @@ var controllerRoleTexts = []roleText{
 		update: replicationcontrollers/status replicationcontrollers/finalizers
 		create,delete,list,patch,watch: pods
 		event: events events.events.k8s.io`},
+	{name: "resource-claim-controller", rules: `
+		read: pods
+		update: pods/finalizers
+		create,delete,get,list,watch: resourceclaims.resource.k8s.io
+		patch,update: resourceclaims.resource.k8s.io resourceclaims/status.resource.k8s.io
+		patch,update: pods/status
+		event: events events.events.k8s.io`},
 	{name: "resourcequota-controller", rules: `
 		list,watch: *.*
 		update: resourcequotas/status
@@ -148,6 +154,10 @@ var controllerRoleTexts = []roleText{
 		list,watch: nodes
 		patch: nodes/status
 		event: events events.events.k8s.io`},
+	{name: "selinux-warning-controller", rules: `
+		event: events events.events.k8s.io
+		read: persistentvolumes persistentvolumeclaims pods
+		read: csidrivers.storage.k8s.io`},
 	{name: "service-account-controller", rules: `
 		create: serviceaccounts
 		event: events events.events.k8s.io`},
@@ -167,9 +177,13 @@ var controllerRoleTexts = []roleText{
 		update: statefulsets/status.apps statefulsets/finalizers.apps
 		create,delete,get,patch,update: pods
 		create,delete,get,list,patch,update,watch: controllerrevisions.apps
-		create,get,update: persistentvolumeclaims
-		delete: persistentvolumeclaims
+		create,get,list,watch: persistentvolumeclaims
+		delete,update: persistentvolumeclaims
+		update: pods/finalizers
 		event: events events.events.k8s.io`},
+	{name: "storage-version-migrator-controller", rules: `
+		create,list,patch,watch: *.*
+		update: storageversionmigrations/status.storagemigration.k8s.io`},
 	{name: "ttl-after-finished-controller", rules: `
 		delete,get,list,watch: jobs.batch
 		event: events events.events.k8s.io`},
@@ -179,5 +193,14 @@ var controllerRoleTexts = []roleText{
 	{name: "validatingadmissionpolicy-status-controller", rules: `
 		get,list,watch: validatingadmissionpolicies.admissionregistration.k8s.io
 		get,patch,update: validatingadmissionpolicies/status.admissionregistration.k8s.io
+		event: events events.events.k8s.io`},
+	{name: "volumeattributesclass-protection-controller", rules: `
+		read: persistentvolumeclaims persistentvolumes
+		get,list,update,watch: volumeattributesclasses.storage.k8s.io
+		event: events events.events.k8s.io`},
+	{name: "device-taint-eviction-controller", rules: `
+		delete,get,list,watch: pods
+		patch,update: pods/status
+		read: resourceclaims.resource.k8s.io resourceslices.resource.k8s.io deviceclasses.resource.k8s.io devicetaintrules.resource.k8s.io
 		event: events events.events.k8s.io`},
 }

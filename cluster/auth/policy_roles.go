@@ -35,6 +35,7 @@ var clusterRoleTexts = []roleText{
 		write: daemonsets.apps deployments.apps deployments/rollback.apps deployments/scale.apps replicasets.apps replicasets/scale.apps statefulsets.apps statefulsets/scale.apps
 		write: horizontalpodautoscalers.autoscaling
 		write: jobs.batch cronjobs.batch
+		write: daemonsets.extensions deployments.extensions deployments/rollback.extensions deployments/scale.extensions ingresses.extensions networkpolicies.extensions replicasets.extensions replicasets/scale.extensions replicationcontrollers/scale.extensions
 		write: poddisruptionbudgets.policy
 		write: networkpolicies.networking.k8s.io ingresses.networking.k8s.io
 		all: leases.coordination.k8s.io
@@ -47,6 +48,7 @@ var clusterRoleTexts = []roleText{
 		read: controllerrevisions.apps daemonsets.apps daemonsets/status.apps deployments.apps deployments/scale.apps deployments/status.apps replicasets.apps replicasets/scale.apps replicasets/status.apps statefulsets.apps statefulsets/scale.apps statefulsets/status.apps
 		read: horizontalpodautoscalers.autoscaling horizontalpodautoscalers/status.autoscaling
 		read: jobs.batch jobs/status.batch cronjobs.batch cronjobs/status.batch
+		read: daemonsets.extensions daemonsets/status.extensions deployments.extensions deployments/scale.extensions deployments/status.extensions ingresses.extensions ingresses/status.extensions networkpolicies.extensions replicasets.extensions replicasets/scale.extensions replicasets/status.extensions replicationcontrollers/scale.extensions
 		read: poddisruptionbudgets.policy poddisruptionbudgets/status.policy
 		read: networkpolicies.networking.k8s.io ingresses.networking.k8s.io ingresses/status.networking.k8s.io
 		read: resourceclaims.resource.k8s.io resourceclaims/status.resource.k8s.io resourceclaimtemplates.resource.k8s.io`},
@@ -65,6 +67,9 @@ var clusterRoleTexts = []roleText{
 		get: nodes
 		patch: nodes/status
 		event: events events.events.k8s.io`},
+	{name: "system:heapster", rules: `
+		read: events namespaces nodes pods
+		read: deployments.extensions`},
 	{name: "system:node-bootstrapper", rules: "create,get,list,watch: certificatesigningrequests.certificates.k8s.io"},
 	{name: "system:node-proxier", rules: `
 		list,watch: services endpoints
@@ -108,7 +113,10 @@ var clusterRoleTexts = []roleText{
 		create: tokenreviews.authentication.k8s.io
 		create: subjectaccessreviews.authorization.k8s.io
 		read: csinodes.storage.k8s.io csidrivers.storage.k8s.io csistoragecapacities.storage.k8s.io
-		read: namespaces`},
+		read: namespaces
+		read: deviceclasses.resource.k8s.io resourceslices.resource.k8s.io
+		get,list,patch,update,watch: resourceclaims.resource.k8s.io
+		patch,update: resourceclaims/status.resource.k8s.io`},
 	{name: "system:kube-controller-manager", rules: `
 		event: events events.events.k8s.io
 		create: leases.coordination.k8s.io
@@ -130,7 +138,7 @@ var clusterRoleTexts = []roleText{
 	{name: "system:certificates.k8s.io:kube-apiserver-client-kubelet-approver", rules: "approve: signers.certificates.k8s.io [kubernetes.io/kube-apiserver-client-kubelet]"},
 }
 
-// nodeRoleText is what a node may do besides what its pods need (secrets, config maps, tokens).
+// nodeRoleText is what a node may do; of much of it only what concerns itself, see narrowed.
 const nodeRoleText = `
 	create: tokenreviews.authentication.k8s.io
 	create: localsubjectaccessreviews.authorization.k8s.io subjectaccessreviews.authorization.k8s.io
@@ -142,6 +150,9 @@ const nodeRoleText = `
 	create,delete: pods
 	patch,update: pods/status
 	create: pods/eviction
+	read: secrets configmaps
+	get: serviceaccounts
+	create: serviceaccounts/token
 	get: endpoints
 	create,get,list,watch: certificatesigningrequests.certificates.k8s.io
 	create,delete,get,patch,update: leases.coordination.k8s.io
@@ -156,25 +167,32 @@ const nodeRoleText = `
 
 func nodeRules() []rbacv1.PolicyRule { return parseRules(nodeRoleText) }
 
-// clusterBindingTexts bind cluster roles of the same name.
+// joiners is the group that the tools of Kubernetes put bootstrap tokens in with which nodes join.
+const joiners = "system:bootstrappers:kubeadm:default-node-token"
+
+// clusterBindingTexts bind cluster roles; a binding without a name is called as its role is.
 var clusterBindingTexts = []struct {
-	role     string
-	subjects []rbacv1.Subject
+	name, role string
+	subjects   []rbacv1.Subject
 }{
-	{"cluster-admin", []rbacv1.Subject{groupSubject(user.SystemPrivilegedGroup)}},
-	{"system:monitoring", []rbacv1.Subject{groupSubject(user.MonitoringGroup)}},
-	{"system:discovery", []rbacv1.Subject{groupSubject(user.AllAuthenticated)}},
-	{"system:basic-user", []rbacv1.Subject{groupSubject(user.AllAuthenticated)}},
-	{"system:public-info-viewer", []rbacv1.Subject{groupSubject(user.AllAuthenticated), groupSubject(user.AllUnauthenticated)}},
-	{"system:service-account-issuer-discovery", []rbacv1.Subject{groupSubject(serviceaccount.AllServiceAccountsGroup)}},
-	{"system:cluster-trust-bundle-discovery", []rbacv1.Subject{groupSubject(serviceaccount.AllServiceAccountsGroup)}},
-	{"system:node-proxier", []rbacv1.Subject{userSubject(user.KubeProxy)}},
-	{"system:kube-controller-manager", []rbacv1.Subject{userSubject(user.KubeControllerManager)}},
-	{"system:kube-dns", []rbacv1.Subject{serviceAccount("kube-system", "kube-dns")}},
-	{"system:kube-scheduler", []rbacv1.Subject{userSubject(user.KubeScheduler)}},
-	{"system:volume-scheduler", []rbacv1.Subject{userSubject(user.KubeScheduler)}},
+	{"", "cluster-admin", []rbacv1.Subject{groupSubject(user.SystemPrivilegedGroup)}},
+	{"", "system:monitoring", []rbacv1.Subject{groupSubject(user.MonitoringGroup)}},
+	{"", "system:discovery", []rbacv1.Subject{groupSubject(user.AllAuthenticated)}},
+	{"", "system:basic-user", []rbacv1.Subject{groupSubject(user.AllAuthenticated)}},
+	{"", "system:public-info-viewer", []rbacv1.Subject{groupSubject(user.AllAuthenticated), groupSubject(user.AllUnauthenticated)}},
+	{"", "system:service-account-issuer-discovery", []rbacv1.Subject{groupSubject(serviceaccount.AllServiceAccountsGroup)}},
+	{"", "system:cluster-trust-bundle-discovery", []rbacv1.Subject{groupSubject(serviceaccount.AllServiceAccountsGroup)}},
+	{"", "system:node-proxier", []rbacv1.Subject{userSubject(user.KubeProxy)}},
+	{"", "system:kube-controller-manager", []rbacv1.Subject{userSubject(user.KubeControllerManager)}},
+	{"", "system:kube-dns", []rbacv1.Subject{serviceAccount("kube-system", "kube-dns")}},
+	{"", "system:kube-scheduler", []rbacv1.Subject{userSubject(user.KubeScheduler)}},
+	{"", "system:volume-scheduler", []rbacv1.Subject{userSubject(user.KubeScheduler)}},
 	// Nodes are let in by the Node authorizer; the binding exists without subjects, as elsewhere.
-	{"system:node", nil},
+	{"", "system:node", nil},
+	// Who joins may ask for a node's certificate and gets it, and nodes renew theirs.
+	{"kubeadm:kubelet-bootstrap", "system:node-bootstrapper", []rbacv1.Subject{groupSubject(joiners)}},
+	{"kubeadm:node-autoapprove-bootstrap", "system:certificates.k8s.io:certificatesigningrequests:nodeclient", []rbacv1.Subject{groupSubject(joiners)}},
+	{"kubeadm:node-autoapprove-certificate-rotation", "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", []rbacv1.Subject{groupSubject(user.NodesGroup)}},
 }
 
 type namespacedRoleText struct{ namespace, name, rules string }

@@ -17,6 +17,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/utils/clock"
@@ -37,12 +38,15 @@ type Tokens struct {
 	public *jose.JSONWebKey
 	reader objects.Reader
 	clock  clock.PassiveClock
+	// legacyUsed is told of each Secret whose token came in, see [Tokens.OnLegacyUse].
+	legacyUsed func(context.Context, *corev1.Secret)
 }
 
 // claims are what Kubernetes puts in a token bound to a pod.
 type claims struct {
 	jwt.Claims
 	Kubernetes *boundClaims `json:"kubernetes.io,omitempty"`
+	legacyClaims
 }
 
 type boundClaims struct {
@@ -94,13 +98,14 @@ type Bound struct {
 	Node   *corev1.Node
 }
 
-// Issue makes a token for a service account. Without audiences it is good for the API itself.
-func (t *Tokens) Issue(sa *corev1.ServiceAccount, bound Bound, audiences []string, life time.Duration) (token string, expires time.Time, err error) {
+// Issue makes a token for a service account. Without audiences it is good for the API itself. The
+// time that is returned is when the holder should have asked for another one.
+func (t *Tokens) Issue(sa *corev1.ServiceAccount, bound Bound, audiences []string, life Life) (token string, renew time.Time, err error) {
 	if len(audiences) == 0 {
 		audiences = []string{t.issuer}
 	}
 	now := t.clock.Now()
-	expires = now.Add(life)
+	renew = now.Add(life.For)
 	c := claims{
 		Claims: jwt.Claims{
 			Issuer:    t.issuer,
@@ -109,7 +114,7 @@ func (t *Tokens) Issue(sa *corev1.ServiceAccount, bound Bound, audiences []strin
 			ID:        uuid.NewString(),
 			IssuedAt:  jwt.NewNumericDate(now),
 			NotBefore: jwt.NewNumericDate(now),
-			Expiry:    jwt.NewNumericDate(expires),
+			Expiry:    jwt.NewNumericDate(now.Add(life.For)),
 		},
 		Kubernetes: &boundClaims{
 			Namespace:      sa.Namespace,
@@ -125,11 +130,15 @@ func (t *Tokens) Issue(sa *corev1.ServiceAccount, bound Bound, audiences []strin
 	if n := bound.Node; n != nil {
 		c.Kubernetes.Node = &ref{n.Name, string(n.UID)}
 	}
+	if life.WarnAfter > 0 {
+		renew = now.Add(life.WarnAfter)
+		c.Kubernetes.WarnAfter = jwt.NewNumericDate(renew)
+	}
 	token, err = jwt.Signed(t.signer).Claims(c).CompactSerialize()
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("sign token of %s/%s: %w", sa.Namespace, sa.Name, err)
 	}
-	return token, expires, nil
+	return token, renew, nil
 }
 
 // errStale is why a token that was good is refused: what it was bound to is gone.
@@ -145,7 +154,7 @@ func (t *Tokens) AuthenticateToken(ctx context.Context, token string) (*authenti
 		return nil, false, nil // not a JWT
 	}
 	var c claims
-	if err := parsed.UnsafeClaimsWithoutVerification(&c); err != nil || c.Issuer != t.issuer {
+	if err := parsed.UnsafeClaimsWithoutVerification(&c); err != nil || c.Issuer != t.issuer && c.Issuer != legacyIssuer {
 		return nil, false, nil
 	}
 	if len(parsed.Headers) != 1 || parsed.Headers[0].Algorithm != string(jose.ES256) {
@@ -161,11 +170,21 @@ func (t *Tokens) AuthenticateToken(ctx context.Context, token string) (*authenti
 	if !ok {
 		wanted = authenticator.Audiences{t.issuer}
 	}
-	audiences := wanted.Intersect(authenticator.Audiences(c.Audience))
-	if len(audiences) == 0 {
-		return nil, false, fmt.Errorf("token audiences %q are invalid for the target audiences %q", c.Audience, wanted)
+	carried := authenticator.Audiences(c.Audience)
+	if c.Issuer == legacyIssuer && len(carried) == 0 {
+		carried = authenticator.Audiences{t.issuer} // such tokens name none and are for the API
 	}
-	info, err := t.check(&c)
+	audiences := wanted.Intersect(carried)
+	if len(audiences) == 0 {
+		return nil, false, fmt.Errorf("token audiences %q are invalid for the target audiences %q", carried, wanted)
+	}
+	check := t.check
+	if c.Issuer == legacyIssuer {
+		check = func(ctx context.Context, c *claims) (*serviceaccount.ServiceAccountInfo, error) {
+			return t.checkLegacy(ctx, c, token)
+		}
+	}
+	info, err := check(ctx, &c)
 	if err != nil {
 		return nil, false, err
 	}
@@ -173,7 +192,7 @@ func (t *Tokens) AuthenticateToken(ctx context.Context, token string) (*authenti
 }
 
 // check compares what the token is bound to with the cluster as it is.
-func (t *Tokens) check(c *claims) (*serviceaccount.ServiceAccountInfo, error) {
+func (t *Tokens) check(ctx context.Context, c *claims) (*serviceaccount.ServiceAccountInfo, error) {
 	k := c.Kubernetes
 	if k == nil || c.Subject != serviceaccount.MakeUsername(k.Namespace, k.ServiceAccount.Name) {
 		return nil, errors.New("service account token lacks its claims")
@@ -201,6 +220,11 @@ func (t *Tokens) check(c *claims) (*serviceaccount.ServiceAccountInfo, error) {
 			return nil, errStale
 		}
 		info.NodeName, info.NodeUID = k.Node.Name, k.Node.UID
+	}
+	if k.WarnAfter != nil && t.clock.Now().After(k.WarnAfter.Time()) {
+		// A client that does not read its token anew will be refused one day.
+		audit.AddAuditAnnotation(ctx, "authentication.k8s.io/stale-token",
+			fmt.Sprintf("subject: %s, seconds after warning threshold: %.0f", c.Subject, t.clock.Since(k.WarnAfter.Time()).Seconds()))
 	}
 	return info, nil
 }
@@ -247,14 +271,29 @@ const (
 	MinTokenLife     = 10 * time.Minute
 	MaxTokenLife     = 24 * time.Hour * 365
 	DefaultTokenLife = time.Hour
+	// injectedTokenLife is what the token that every pod gets asks for. Old clients never read
+	// theirs again, so such a token lives on beyond it, for MaxTokenLife.
+	injectedTokenLife = time.Hour + 7*time.Second
 )
 
-// Life returns how long a token asked for with spec lives.
-func Life(spec authenticationv1.TokenRequestSpec) time.Duration {
+// Life is how long a token lives.
+type Life struct {
+	For time.Duration
+	// WarnAfter is when its holder should have a new one; 0 means that the end is all there is.
+	WarnAfter time.Duration
+}
+
+// LifeOf returns how long a token asked for with spec lives.
+func (t *Tokens) LifeOf(spec authenticationv1.TokenRequestSpec) Life {
 	if spec.ExpirationSeconds == nil {
-		return DefaultTokenLife
+		return Life{For: DefaultTokenLife}
 	}
-	return min(max(time.Duration(*spec.ExpirationSeconds)*time.Second, MinTokenLife), MaxTokenLife)
+	asked := time.Duration(*spec.ExpirationSeconds) * time.Second
+	ref := spec.BoundObjectRef
+	if asked == injectedTokenLife && ref != nil && ref.Kind == "Pod" && t.ForAPI(spec.Audiences) {
+		return Life{For: MaxTokenLife, WarnAfter: asked}
+	}
+	return Life{For: min(max(asked, MinTokenLife), MaxTokenLife)}
 }
 
 // ForAPI says whether audiences contain the API's own.

@@ -2,12 +2,12 @@ package authorization
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -137,6 +137,13 @@ func (r *reviews) decide(ctx context.Context, a authorizer.Attributes) authoriza
 		Denied:  decision == authorizer.DecisionDeny,
 		Reason:  reason,
 	}
+	// A selector that cannot be read is as good as none, and said so only when it made a difference.
+	if _, e := a.GetFieldSelector(); e != nil && !status.Allowed {
+		err = errors.Join(err, fmt.Errorf("spec.resourceAttributes.fieldSelector partially ignored due to parse error: %w", e))
+	}
+	if _, e := a.GetLabelSelector(); e != nil && !status.Allowed {
+		err = errors.Join(err, fmt.Errorf("spec.resourceAttributes.labelSelector partially ignored due to parse error: %w", e))
+	}
 	if err != nil {
 		status.EvaluationError = err.Error()
 	}
@@ -153,12 +160,8 @@ func validateSpec(res *authorizationv1.ResourceAttributes, other *authorizationv
 	case res == nil:
 		return nil
 	}
-	var errs field.ErrorList
-	if l := res.LabelSelector; l != nil && l.RawSelector == "" {
-		errs = append(errs, metavalidation.ValidateLabelSelector(&metav1.LabelSelector{MatchExpressions: l.Requirements},
-			metavalidation.LabelSelectorValidationOptions{}, at.Child("resourceAttributes", "labelSelector"))...)
-	}
-	return errs
+	return append(validateLabelSelector(res.LabelSelector, at.Child("resourceAttributes", "labelSelector")),
+		validateFieldSelector(res.FieldSelector, at.Child("resourceAttributes", "fieldSelector"))...)
 }
 
 func attributes(u user.Info, res *authorizationv1.ResourceAttributes, other *authorizationv1.NonResourceAttributes) authorizer.Attributes {
@@ -169,10 +172,17 @@ func attributes(u user.Info, res *authorizationv1.ResourceAttributes, other *aut
 	if version == "" {
 		version = "*"
 	}
-	return authorizer.AttributesRecord{
+	a := authorizer.AttributesRecord{
 		User: u, Verb: res.Verb, Namespace: res.Namespace, APIGroup: res.Group, APIVersion: version,
 		Resource: res.Resource, Subresource: res.Subresource, Name: res.Name, ResourceRequest: true,
 	}
+	if res.FieldSelector != nil {
+		a.FieldSelectorRequirements, a.FieldSelectorParsingErr = fieldRequirements(res.FieldSelector)
+	}
+	if res.LabelSelector != nil {
+		a.LabelSelectorRequirements, a.LabelSelectorParsingErr = labelRequirements(res.LabelSelector)
+	}
+	return a
 }
 
 func extra(in map[string]authorizationv1.ExtraValue) map[string][]string {
