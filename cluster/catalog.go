@@ -3,6 +3,8 @@ package cluster
 import (
 	"slices"
 
+	"github.com/troupe-run/troupe/actors/bootstraptoken"
+	"github.com/troupe-run/troupe/actors/certificates"
 	"github.com/troupe-run/troupe/actors/controller"
 	"github.com/troupe-run/troupe/actors/deployment"
 	"github.com/troupe-run/troupe/actors/endpoints"
@@ -13,8 +15,15 @@ import (
 	"github.com/troupe-run/troupe/actors/serviceaccount"
 )
 
+// identity is what controllers that vouch for others do it with.
+type identity struct {
+	ca          []byte
+	accounts    serviceaccount.SecretConfig
+	certificate certificates.Config
+}
+
 // specs is the catalog of controllers: one line each.
-func specs(caPEM []byte) []func(controller.Deps) controller.Spec {
+func specs(id identity) []func(controller.Deps) controller.Spec {
 	return []func(controller.Deps) controller.Spec{
 		deployment.Spec,
 		replicaset.Spec,
@@ -22,8 +31,11 @@ func specs(caPEM []byte) []func(controller.Deps) controller.Spec {
 		endpoints.V1Spec,
 		namespace.Spec,
 		func(d controller.Deps) controller.Spec {
-			return serviceaccount.Spec(d, serviceaccount.Config{CA: caPEM})
+			return serviceaccount.Spec(d, serviceaccount.Config{CA: id.ca})
 		},
+		func(d controller.Deps) controller.Spec { return serviceaccount.SecretSpec(d, id.accounts) },
+		func(d controller.Deps) controller.Spec { return certificates.Spec(d, id.certificate) },
+		bootstraptoken.Spec,
 		gc.Spec,
 		gc.PodSpec,
 		nodelifecycle.Spec,
@@ -34,7 +46,7 @@ func specs(caPEM []byte) []func(controller.Deps) controller.Spec {
 const schedulerName = "scheduler"
 
 func catalogued(name string) bool {
-	return name == schedulerName || slices.ContainsFunc(specs(nil), func(f func(controller.Deps) controller.Spec) bool {
+	return name == schedulerName || slices.ContainsFunc(specs(identity{}), func(f func(controller.Deps) controller.Spec) bool {
 		return f(controller.Deps{}).Name == name
 	})
 }

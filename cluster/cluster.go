@@ -160,6 +160,7 @@ func (c *Cluster) startAPI(ctx context.Context) (err error) {
 		Store: c.state, Events: c.events, Kinds: kinds.All(),
 		Authority: c.authority, Listener: c.cfg.Listener, Also: c.cfg.Also, Insecure: c.cfg.Insecure, Dial: c.cfg.Dial, Advertise: c.cfg.Advertise,
 		NodeDial: c.dialNode, Heartbeats: c.beats, ServiceCIDR: c.cfg.ServiceCIDR, DNS: c.cfg.dnsAddress(), ClusterDomain: c.cfg.Domain, Version: c.cfg.Version,
+		Authentication: c.cfg.Authentication, ClientCA: c.cfg.ClientCA, TLSCert: c.cfg.TLSCert, TLSKey: c.cfg.TLSKey,
 		Checks: map[string]func() error{"nats": c.bus.Healthy, "state": c.state.Healthy},
 		Clock:  c.cfg.Clock, Log: c.cfg.Log,
 	})
@@ -200,7 +201,7 @@ func (c *Cluster) startActors(context.Context) error {
 	if !slices.Contains(c.cfg.Off, schedulerName) {
 		props[schedulerName] = scheduler.Props(c.deps("system:kube-scheduler", "default-scheduler"), c.cfg.random())
 	}
-	for _, spec := range specs(c.authority.CAPEM()) {
+	for _, spec := range specs(c.identity()) {
 		name := spec(controller.Deps{}).Name
 		if slices.Contains(c.cfg.Off, name) {
 			continue

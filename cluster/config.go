@@ -41,6 +41,8 @@ type Config struct {
 	ServiceCIDR netip.Prefix
 	// Domain ends the DNS names of services. Empty means cluster.local.
 	Domain string
+	// Authentication, ClientCA, TLSCert and TLSKey are files of the API server, see api.Config.
+	Authentication, ClientCA, TLSCert, TLSKey string
 	// Version is added to Kubernetes' version as build metadata.
 	Version string
 	// Off names controllers that shall not run, by the names in the catalog.

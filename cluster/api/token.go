@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/util/dryrun"
@@ -95,6 +96,12 @@ func (s *Server) Token(ctx context.Context, namespace, account string, req *auth
 	}
 	return out.(*authenticationv1.TokenRequest), nil
 }
+
+// Tokens makes and checks the tokens of service accounts.
+func (s *Server) Tokens() *auth.Tokens { return s.tokens }
+
+// Authorizer says what somebody may do.
+func (s *Server) Authorizer() authorizer.Authorizer { return s.authorizer }
 
 // bound finds the object a token shall be bound to.
 func (t *tokens) bound(sa *corev1.ServiceAccount, ref *authenticationv1.BoundObjectReference) (auth.Bound, error) {

@@ -43,6 +43,9 @@ type upConfig struct {
 	podCIDR           string
 	serviceCIDR       string
 	logLevel          string
+	authentication    string
+	clientCA          string
+	tlsCert, tlsKey   string
 }
 
 func newUp() *cobra.Command {
@@ -80,6 +83,10 @@ troupe up on the same folder adopts them. troupe down stops the pods, too.`,
 	f.StringVar(&cfg.podCIDR, "pod-cidr", "10.244.0.0/16", "addresses of pods; each node gets a /24 of it")
 	f.StringVar(&cfg.serviceCIDR, "service-cidr", "10.96.0.0/16", "addresses of services")
 	f.StringVar(&cfg.logLevel, "log-level", "warn", "what is logged to standard error: debug, info, warn or error")
+	f.StringVar(&cfg.authentication, "authentication-config", "", "file with an AuthenticationConfiguration: issuers of tokens, how far strangers get; followed when it changes")
+	f.StringVar(&cfg.clientCA, "client-ca-file", "", "PEM file with further authorities whose client certificates are known; followed when it changes")
+	f.StringVar(&cfg.tlsCert, "tls-cert-file", "", "PEM file with a serving certificate of another authority; followed when it changes")
+	f.StringVar(&cfg.tlsKey, "tls-private-key-file", "", "PEM file with the key of --tls-cert-file")
 	return c
 }
 
@@ -114,6 +121,9 @@ func (c *upConfig) check() (pods, services netip.Prefix, err error) {
 		}
 	default:
 		bad("runtime", fmt.Errorf("%q is not known; choose containerd or sim", c.runtime))
+	}
+	if (c.tlsCert == "") != (c.tlsKey == "") {
+		bad("tls-cert-file", errors.New("it and --tls-private-key-file go together"))
 	}
 	if c.nodeName != "" {
 		if problems := validation.IsDNS1123Subdomain(c.nodeName); problems != nil {
@@ -170,6 +180,7 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 	fmt.Fprintf(out, "troupe %s, Kubernetes API %s, on %s\n", version, kubernetesVersion, cfg.dataDir)
 	control := cluster.Config{
 		DataDir: cfg.dataDir, Region: bus.DefaultRegion, Listener: listener, NATSAddr: cfg.natsAddr,
+		Authentication: cfg.authentication, ClientCA: cfg.clientCA, TLSCert: cfg.tlsCert, TLSKey: cfg.tlsKey,
 		PodCIDR: pods, ServiceCIDR: services, Version: "troupe." + version, Step: p.step, Log: log,
 	}
 	if cfg.runtime == runtimeContainerd {
