@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -149,6 +150,44 @@ func (g *podCgroups) Remove(uid types.UID) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.made, uid)
+	return removeCgroup(g.of(uid))
+}
+
+// Sweep removes the groups of pods that are not among the living and that nobody has asked for in
+// this life of the agent: a crash leaves them, and so does a runtime that makes a sandbox for a
+// client that is gone.
+func (g *podCgroups) Sweep(living []types.UID) error {
+	roots, err := hierarchies()
+	if err != nil {
+		return fmt.Errorf("sweep cgroups: %w", err)
+	}
+	found := make(map[types.UID]bool)
+	for _, root := range roots {
+		dirs, err := os.ReadDir(filepath.Join(root, g.root))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("sweep cgroups: %w", err)
+		}
+		for _, d := range dirs {
+			if uid, ok := strings.CutPrefix(d.Name(), "pod"); ok && d.IsDir() {
+				found[types.UID(uid)] = true
+			}
+		}
+	}
+	var errs []error
+	for uid := range found {
+		if !slices.Contains(living, uid) {
+			errs = append(errs, g.removeLeftover(uid))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (g *podCgroups) removeLeftover(uid types.UID) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.made[uid] { // it came after the living were counted
+		return nil
+	}
 	return removeCgroup(g.of(uid))
 }
 

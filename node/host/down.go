@@ -52,8 +52,15 @@ func Down(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("remove running state: %w", err)
 	}
 	_ = os.Remove(filepath.Dir(cfg.RunDir)) // only when no other cluster runs on this machine
+	for _, dir := range strayRunc {
+		_ = os.Remove(dir) // only when it is empty
+	}
 	return nil
 }
+
+// strayRunc are folders that a shim's clean-up makes, the deepest first: of a container whose start
+// was cut short it does not know where its state is, and has runc look in the usual place.
+var strayRunc = []string{"/run/containerd/runc/" + Namespace, "/run/containerd/runc", "/run/containerd"}
 
 // removePods stops and removes every sandbox through CRI.
 func (c Config) removePods(ctx context.Context) error {

@@ -27,7 +27,7 @@ const (
 	adoptTimeout = 10 * time.Second
 	stopGrace    = 10 * time.Second
 
-	// lateOrphans is when orphans are looked for once more after a start.
+	// lateOrphans is when orphans are looked for once more after a start of containerd or of ours.
 	lateOrphans = 20 * time.Second
 
 	firstRestart = 200 * time.Millisecond
@@ -206,6 +206,7 @@ func (h *Host) Run(ctx context.Context) error {
 		}
 		delay = min(2*delay, lastRestart)
 		h.heal(ctx)
+		late.Reset(lateOrphans)
 	}
 }
 

@@ -257,12 +257,19 @@ func TestForeignContainerdIsOnlyUsed(t *testing.T) {
 // Where containerd cannot be started any more, Down still leaves nothing running or mounted.
 func TestDownByForce(t *testing.T) {
 	cfg := config(t)
+	if _, err := os.Stat("/run/containerd"); err == nil {
+		t.Skip("another containerd has run here")
+	}
 	h := start(t, cfg)
 	sandbox(t, h, "a")
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := syscall.Kill(pid(cfg), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	// As a shim leaves it that cleans up after a start that was cut short.
+	if err := os.MkdirAll("/run/containerd/runc/k8s.io", 0o711); err != nil {
 		t.Fatal(err)
 	}
 	broken := cfg
@@ -273,7 +280,44 @@ func TestDownByForce(t *testing.T) {
 	if left := naming(cfg.RunDir); len(left) > 0 {
 		t.Errorf("processes left: %v", left)
 	}
-	if _, err := os.Stat(cfg.RunDir); err == nil {
-		t.Error("running state is left")
+	for _, dir := range []string{cfg.RunDir, "/run/containerd"} {
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("%s is left", dir)
+		}
+	}
+}
+
+// A containerd that dies while it makes a sandbox may leave a network namespace that nobody knows.
+func TestNetworkNamespaceOfNobodyGoes(t *testing.T) {
+	cfg := config(t)
+	h := start(t, cfg)
+	dir := filepath.Join(cfg.RunDir, "state/io.containerd.grpc.v1.cri/netns")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "cni-test")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("/proc/self/ns/net", file, "none", syscall.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.SweepOrphans(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("one that may be in the making is gone: %v", err)
+	}
+	if err := h.SweepOrphans(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("it is left")
+	}
+	if left, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir)); err != nil || len(left) > 0 {
+		t.Errorf("mounts left: %v, %v", left, err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
 	}
 }

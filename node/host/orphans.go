@@ -1,11 +1,13 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -13,14 +15,16 @@ import (
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/containerd/v2/core/sandbox"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // SweepOrphans ends what containerd runs and has forgotten: when its client dies while something is
 // made, or it dies itself, it may give up cleaning and leave processes behind that CRI lists nowhere
-// or calls ended. Only those are taken whose shim has lived for age: what is being made now counts
+// or calls ended, and network namespaces. Only what has lived for age is taken: what is being made now counts
 // as forgotten, too, so that age may be zero only before pods are started.
 func (h *Host) SweepOrphans(ctx context.Context, age time.Duration) error {
 	if h.cfg.Address != "" {
@@ -46,7 +50,47 @@ func (h *Host) SweepOrphans(ctx context.Context, age time.Duration) error {
 		}
 		errs = append(errs, h.forget(ctx, id))
 	}
-	return errors.Join(append(errs, h.endTasks(ctx))...)
+	return errors.Join(append(errs, h.endTasks(ctx), h.sweepNamespaces(ctx, age))...)
+}
+
+// sweepNamespaces removes network namespaces that no sandbox knows: containerd died between making
+// one and noting it down.
+func (h *Host) sweepNamespaces(ctx context.Context, age time.Duration) error {
+	files, err := filepath.Glob(filepath.Join(h.cfg.state(), "*", "netns", "*"))
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	records, err := h.link.client.SandboxStore().List(ctx)
+	if err != nil {
+		return fmt.Errorf("sweep network namespaces: %w", err)
+	}
+	var errs []error
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil || time.Since(info.ModTime()) < age {
+			continue // gone, or perhaps in the making
+		}
+		if slices.ContainsFunc(records, func(r sandbox.Sandbox) bool { return notes(r, file) }) {
+			continue
+		}
+		h.cfg.Log.Info("network namespace of no sandbox is removed", "path", file)
+		if err := unix.Unmount(file, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("unmount network namespace %s: %w", file, err))
+			continue
+		}
+		errs = append(errs, os.Remove(file))
+	}
+	return errors.Join(errs...)
+}
+
+// notes says whether the record of a sandbox names a file.
+func notes(r sandbox.Sandbox, file string) bool {
+	for _, e := range r.Extensions {
+		if bytes.Contains(e.GetValue(), []byte(file)) {
+			return true
+		}
+	}
+	return false
 }
 
 // endTasks kills the processes of containers that CRI calls ended, which it never takes back.

@@ -76,6 +76,8 @@ type Cgroups interface {
 	Ensure(p *corev1.Pod) (parent string, err error)
 	// Remove removes the pod's cgroup.
 	Remove(uid types.UID) error
+	// Sweep removes the cgroup of every pod that is not alive and that Ensure has not seen.
+	Sweep(alive []types.UID) error
 }
 
 // Trouble is an error that users see as a waiting reason.

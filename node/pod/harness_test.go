@@ -139,6 +139,10 @@ type bench struct {
 	vols  *volumes
 	stage *stage.System
 	pods  *Pods
+
+	// Set by tests that look at them, before a start.
+	groups *cgroups
+	logs   string
 }
 
 // inBubble runs a test on fake time with a node that the control plane has greeted.
@@ -159,10 +163,14 @@ func inBubble(t *testing.T, fn func(t *testing.T, b *bench)) {
 // start begins a life of the agent over the same runtime.
 func (b *bench) start() {
 	b.stage = stage.New(stage.Config{Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
-	pods, err := Start(Config{
+	cfg := Config{
 		Node: "n1", Stage: b.stage, Runtime: b.rt, Images: images{b.rt}, Volumes: b.vols, Control: b.ctl, Prober: b.rt,
-		Facts: func() Facts { return Facts{HostIPs: []string{"192.0.2.1"}} }, RuntimeName: "sim",
-	})
+		Facts: func() Facts { return Facts{HostIPs: []string{"192.0.2.1"}} }, RuntimeName: "sim", LogRoot: b.logs,
+	}
+	if b.groups != nil {
+		cfg.Cgroups = b.groups
+	}
+	pods, err := Start(cfg)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -22,6 +22,10 @@ type Pods struct {
 	views *views
 }
 
+// firstRelist is when the runtime's records are compared for the first time: what it was making for
+// an earlier life of the agent may have come about after the first look.
+const firstRelist = 10 * time.Second
+
 // Start begins to run pods. It does not wait for the runtime: nothing happens to a pod before the
 // runtime has said what it holds.
 func Start(cfg Config) (*Pods, error) {
@@ -71,8 +75,9 @@ type supervisor struct {
 	synced   bool                   // whoever is not wanted now is not wanted at all
 	down     bool                   // the runtime does not answer
 	listing  bool                   // a list is under way
-	swept    bool                   // leftover volumes have been looked for
-	sweeping bool                   // ... and this is under way
+	swept    bool                   // leftover volumes and logs have been looked for
+	sweeping bool                   // a sweep is under way
+	held     bool                   // ... the first, which new pods wait for
 	relist   *stage.Timer
 	relistAt time.Time // when relist is due
 }
@@ -134,7 +139,7 @@ func (v *supervisor) load(c actor.Context) {
 			v.ensure(c, uid, e)
 		}
 		v.orphans(c)
-		v.compareIn(c, v.cfg.Relist)
+		v.compareIn(c, min(v.cfg.Relist, firstRelist))
 	})
 }
 
@@ -270,7 +275,7 @@ func (v *supervisor) ensure(c actor.Context, uid types.UID, e *entry) {
 		return
 	}
 	if e.pid == nil {
-		if v.sweeping {
+		if v.held {
 			return
 		}
 		pid, err := c.SpawnNamed(newPod(v.cfg, v.views, uid, v.found[uid]), string(uid))
@@ -297,7 +302,7 @@ func (v *supervisor) resend(c actor.Context, uid types.UID) {
 }
 
 // orphans takes down whatever the runtime holds that nobody wants, once the whole wanted set is
-// known, and the first time also what volumes such pods left behind.
+// known.
 func (v *supervisor) orphans(c actor.Context) {
 	if !v.synced || !v.read {
 		return
@@ -308,30 +313,7 @@ func (v *supervisor) orphans(c actor.Context) {
 			v.unwant(c, uid)
 		}
 	}
-	if v.swept {
-		return
-	}
-	alive := make([]types.UID, 0, len(v.entries))
-	for uid, e := range v.entries {
-		if !e.done {
-			alive = append(alive, uid)
-		}
-	}
-	// New pods wait until the sweep is over: it would take their volumes for leftovers.
-	v.swept, v.sweeping = true, true
-	stage.Go(c, nil, callLimit, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, v.cfg.Volumes.Sweep(ctx, alive)
-	}, func(_ struct{}, err error) {
-		if err != nil {
-			v.log.Warn("leftover volumes stay until the next start", "err", err)
-		}
-		v.sweeping = false
-		for uid, e := range v.entries {
-			if e.pid == nil && !e.done {
-				v.ensure(c, uid, e)
-			}
-		}
-	})
+	v.sweep(c)
 }
 
 func (v *supervisor) finished(c actor.Context, uid types.UID) {
