@@ -277,6 +277,9 @@ func (c *Cluster) Region() string { return c.cfg.Region }
 // NodeConn opens a connection with the rights of one node.
 func (c *Cluster) NodeConn(node string) (*nats.Conn, error) { return c.bus.NodeConn(node) }
 
+// CutNode takes a node off the bus, as a broken line does, until restore is called.
+func (c *Cluster) CutNode(node string) (restore func()) { return c.bus.CutNode(node) }
+
 // Conn opens a connection with all rights, for many simulated nodes at once.
 func (c *Cluster) Conn(name string) (*nats.Conn, error) { return c.bus.Connect(name) }
 

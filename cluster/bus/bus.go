@@ -87,6 +87,7 @@ type Bus struct {
 	secret string // of in-process connections, new on every start
 	// observers is the account of RoleObserver, set once it is complete.
 	observers atomic.Pointer[server.Account]
+	lines     lines
 	tmp       string // store folder to remove, in memory mode
 	stopWatch func() // ends the watch and waits for it
 }
@@ -239,23 +240,23 @@ func (b *Bus) Conn() *nats.Conn { return b.conn }
 // Connect opens another privileged in-process connection; name shows in server logs. The caller
 // closes it. Use one for traffic that must not wait behind the shared connection's.
 func (b *Bus) Connect(name string) (*nats.Conn, error) {
-	return b.connect(name, controlUser, controlInbox)
+	return b.connect(b, name, controlUser, controlInbox)
 }
 
 // NodeConn opens an in-process connection that may do only what the named node may. The caller
 // closes it.
 func (b *Bus) NodeConn(node string) (*nats.Conn, error) {
-	return b.connect(node, nodeUser+node, NodeInbox(node))
+	return b.connect(b.newLine(node), node, nodeUser+node, NodeInbox(node))
 }
 
 // ConnectChanges opens an in-process connection to the observers' account with all rights there.
 // The caller closes it.
 func (b *Bus) ConnectChanges() (*nats.Conn, error) {
-	return b.connect(changesUser, changesUser, controlInbox)
+	return b.connect(b, changesUser, changesUser, controlInbox)
 }
 
-func (b *Bus) connect(name, user, inbox string) (*nats.Conn, error) {
-	nc, err := nats.Connect("", nats.InProcessServer(b), nats.Name(name), nats.UserInfo(user, b.secret),
+func (b *Bus) connect(to nats.InProcessConnProvider, name, user, inbox string) (*nats.Conn, error) {
+	nc, err := nats.Connect("", nats.InProcessServer(to), nats.Name(name), nats.UserInfo(user, b.secret),
 		nats.CustomInboxPrefix(inbox), nats.PermissionErrOnSubscribe(true),
 		nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(10*time.Millisecond),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {

@@ -190,7 +190,7 @@ func (w *world) up(args ...string) {
 	within(w.t, 30*time.Second, "troupe up is ready", func() error {
 		select {
 		case <-w.done:
-			w.t.Fatalf("troupe up ended:\n%s", w.out)
+			w.t.Fatalf("troupe up ended, %s:\n%s", w.proc.ProcessState, w.out)
 		default:
 		}
 		if !strings.Contains(w.out.String(), "\nready in ") {

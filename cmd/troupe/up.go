@@ -46,6 +46,11 @@ type upConfig struct {
 	authentication    string
 	clientCA          string
 	tlsCert, tlsKey   string
+
+	// binDir holds containerd and what goes with it; empty means the folder of this program.
+	binDir string
+	// started is told of the control plane once it and the nodes are up; nil means nobody is.
+	started func(*cluster.Cluster)
 }
 
 func newUp() *cobra.Command {
@@ -153,9 +158,9 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 	if cfg.dataDir, err = filepath.Abs(cfg.dataDir); err != nil {
 		return err
 	}
-	nodeCfg := node.Config{DataDir: cfg.dataDir, Name: cfg.nodeName, ContainerdAddress: cfg.containerdAddress, Log: log}
+	nodeCfg := node.Config{DataDir: cfg.dataDir, Name: cfg.nodeName, ContainerdAddress: cfg.containerdAddress, BinDir: cfg.binDir, Log: log}
 	if cfg.runtime == runtimeContainerd {
-		if err := host.Preflight(host.Config{DataDir: cfg.dataDir, Address: cfg.containerdAddress, Log: log}); err != nil {
+		if err := host.Preflight(host.Config{DataDir: cfg.dataDir, BinDir: cfg.binDir, Address: cfg.containerdAddress, Log: log}); err != nil {
 			return err
 		}
 	}
@@ -197,6 +202,9 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 	stopNodes, err := startNodes(ctx, cfg, nodeCfg, c, p, r)
 	if err == nil {
 		fmt.Fprintf(out, "ready in %d ms\n\n%s\n", time.Since(start).Milliseconds(), nextSteps(cfg))
+		if cfg.started != nil {
+			cfg.started(c)
+		}
 		select {
 		case <-ctx.Done():
 			fmt.Fprintln(out, "stopping; pods keep running until troupe down")
