@@ -25,7 +25,7 @@ const (
 // link owns one node's wanted set, the open reports and the checkpoint.
 //
 // Accepts: begin; arrived and reconnected from the hub; PodReport, nodeStatus and Event from the node;
-// its own heartbeatDue, helloDue and flushDue.
+// its own heartbeatDue, helloDue, flushDue and saveDue.
 // Sends: [Message] values to the node; reports to the control plane.
 // Restart: the wanted set and the reports survive; it greets the control plane again, which
 // compares digests.
@@ -85,6 +85,8 @@ func (l *link) Receive(c actor.Context) {
 		l.flush()
 	case heartbeatDue:
 		l.beat(c)
+	case saveDue:
+		l.rested(c)
 	case *actor.Stopping:
 		l.hub.leave(l.cfg.Node.Name)
 		l.saveLast()
@@ -95,6 +97,8 @@ func (l *link) start(c actor.Context) {
 	if !l.mem.loaded {
 		l.mem.loaded = true
 		l.loadCheckpoint()
+	} else {
+		l.save(c) // a write may have been due when the actor failed
 	}
 	if err := l.hub.join(l.cfg.Node.Name, l.cfg.Stage, c.Self()); err != nil {
 		l.log.Error("link is deaf", "err", err) // only a connection closed for good does this

@@ -392,6 +392,71 @@ func TestCheckpointStartsPodsWhileCutOff(t *testing.T) {
 	})
 }
 
+// A burst of changes is one write at its begin and one at its end, and none of it is missing then.
+func TestBurstSharesCheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := newWorld(t)
+		a := w.agent("n1", func(c *link.Config) { c.DataDir = dir })
+		settle(5 * time.Second)
+		path := filepath.Join(dir, "link", "checkpoint")
+		stat := func() os.FileInfo {
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return info
+		}
+		writes, last := 0, stat()
+		look := func() {
+			if now := stat(); !os.SameFile(last, now) || !last.ModTime().Equal(now.ModTime()) {
+				writes, last = writes+1, now
+			}
+		}
+		const pods = 20
+		for i := range pods {
+			w.store.Put(pod(fmt.Sprint("p", i), "n1"))
+			settle(20 * time.Millisecond)
+			look()
+		}
+		if len(a.has()) != pods || writes != 1 {
+			t.Errorf("%d pods arrived, %d writes, want %d and 1", len(a.has()), writes, pods)
+		}
+		settle(2 * time.Second)
+		if look(); writes != 2 {
+			t.Errorf("%d writes in the end, want 2", writes)
+		}
+		settle(time.Minute)
+		if look(); writes != 2 {
+			t.Errorf("%d writes when nothing changed", writes-2)
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := os.ReadFile(filepath.Join(dir, "link", "checkpoint.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Another node's folder, as this one would be after a loss of power now.
+		copied := t.TempDir()
+		if err := os.Mkdir(filepath.Join(copied, "link"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for name, content := range map[string][]byte{"checkpoint": data, "checkpoint.key": key} {
+			if err := os.WriteFile(filepath.Join(copied, "link", name), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.stopControl()
+		b := w.agent("n1-again", func(c *link.Config) { c.DataDir = copied })
+		settle(time.Second)
+		if n := len(b.has()); n != pods {
+			t.Errorf("%d pods start from the checkpoint, want %d", n, pods)
+		}
+	})
+}
+
 func TestDamagedCheckpointIsNoReasonNotToRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()

@@ -42,6 +42,7 @@ type memory struct {
 // openReport is the newest status of one pod and how far the control plane knows it.
 type openReport struct {
 	report    PodReport
+	raw       []byte // report.Status as it is sent and saved; nil until somebody asks
 	version   uint64
 	confirmed bool
 	due       int // heartbeats until it is sent (again); 0 means now
@@ -61,7 +62,7 @@ func (m *memory) note(r PodReport) bool {
 	} else if o.report.Finished == r.Finished && apiequality.Semantic.DeepEqual(o.report.Status, r.Status) {
 		return false
 	}
-	o.report, o.confirmed, o.due, o.wait = r, false, 0, minRetry
+	o.report, o.raw, o.confirmed, o.due, o.wait = r, nil, false, 0, minRetry
 	o.version++
 	return true
 }
@@ -112,7 +113,7 @@ func (m *memory) take(incarnation uint64) ([]*nodepb.PodReports, error) {
 		if o.confirmed || o.due > 0 {
 			continue
 		}
-		status, err := json.Marshal(o.report.Status)
+		status, err := o.encoded()
 		if err != nil {
 			return out, err
 		}
@@ -128,6 +129,24 @@ func (m *memory) take(incarnation uint64) ([]*nodepb.PodReports, error) {
 		size += len(status)
 	}
 	return out, nil
+}
+
+// encoded returns the status as JSON, which must not be changed.
+func (o *openReport) encoded() (data []byte, err error) {
+	if o.raw == nil {
+		o.raw, err = json.Marshal(&o.report.Status)
+	}
+	return o.raw, err
+}
+
+// encoded returns the newest status this node reported for a pod as JSON; nil when there is none.
+func (m *memory) encoded(uid types.UID) []byte {
+	o := m.pods[uid]
+	if o == nil {
+		return nil
+	}
+	data, _ := o.encoded() // a status that cannot be encoded is logged when it is sent
+	return data
 }
 
 // status returns the newest status this node reported for a pod.

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	corev1 "k8s.io/api/core/v1"
@@ -11,12 +12,20 @@ import (
 	"github.com/troupe-run/troupe/proto/nodepb"
 )
 
+// saveRest is the pause after a checkpoint was written: of a burst of changes the first is on disk
+// at once, the others together. A checkpoint is the whole set, and costs two fsyncs.
+const saveRest = time.Second
+
 // saves tracks the writing of checkpoints: one at a time, off the actor, the newest state wins.
 type saves struct {
 	running bool
-	dirty   bool // changed since the running write began
+	resting bool // saveDue will come
+	dirty   bool // changed since the last write began
 	failed  bool // the last write failed; the next heartbeat tries again
 }
+
+// saveDue ends the pause between two checkpoints.
+type saveDue struct{}
 
 // loadCheckpoint delivers what the node had when it last ran. A checkpoint that cannot be read is
 // no reason not to run: the control plane has the truth.
@@ -56,7 +65,7 @@ func (l *link) save(c actor.Context) {
 	if l.disk == nil {
 		return
 	}
-	if l.disks.running {
+	if l.disks.running || l.disks.resting {
 		l.disks.dirty = true
 		return
 	}
@@ -70,10 +79,16 @@ func (l *link) save(c actor.Context) {
 			l.log.Error("checkpoint not written", "err", err)
 		}
 		l.disks.failed = err != nil
-		if l.disks.dirty {
-			l.save(c)
-		}
+		l.disks.resting = true
+		stage.After(c, saveRest, saveDue{})
 	})
+}
+
+func (l *link) rested(c actor.Context) {
+	l.disks.resting = false
+	if l.disks.dirty {
+		l.save(c)
+	}
 }
 
 // saveLast writes what a running or failed write has not covered, when the link stops. It blocks
@@ -90,6 +105,6 @@ func (l *link) saveLast() {
 func (l *link) snapshot() (uint64, *nodepb.Checkpoint) {
 	l.mem.saves++
 	return l.mem.saves, &nodepb.Checkpoint{
-		Epoch: l.mem.epoch, Entries: l.set.everything(l.mem.status), Node: l.mem.stored, Cluster: l.mem.cluster,
+		Epoch: l.mem.epoch, Entries: l.set.everything(l.mem.encoded), Node: l.mem.stored, Cluster: l.mem.cluster,
 	}
 }

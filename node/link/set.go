@@ -188,8 +188,8 @@ func (s *wantedSet) hasPod(uid types.UID) bool {
 	return ok
 }
 
-// everything lists the raw entries, with the newest status of each pod that status knows.
-func (s *wantedSet) everything(status func(types.UID) (corev1.PodStatus, bool)) []*nodepb.Entry {
+// everything lists the raw entries, with the newest encoded status of each pod that status knows.
+func (s *wantedSet) everything(status func(types.UID) []byte) []*nodepb.Entry {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	out := make([]*nodepb.Entry, 0, len(s.entries))
@@ -198,10 +198,8 @@ func (s *wantedSet) everything(status func(types.UID) (corev1.PodStatus, bool)) 
 			continue
 		}
 		raw := e.raw
-		if st, ok := status(types.UID(k.uid)); ok {
-			if data, err := json.Marshal(st); err == nil {
-				raw = &nodepb.Entry{Ref: raw.Ref, Hash: raw.Hash, Object: raw.Object, Status: data}
-			}
+		if data := status(types.UID(k.uid)); data != nil {
+			raw = &nodepb.Entry{Ref: raw.Ref, Hash: raw.Hash, Object: raw.Object, Status: data}
 		}
 		out = append(out, raw)
 	}
