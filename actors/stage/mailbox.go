@@ -19,11 +19,11 @@ const throughput = 300
 // posts before it is wired, refuses nil, and turns what is left behind at stop into dead letters,
 // so that an asker hears at once.
 type mailbox struct {
-	invoker    actor.MessageInvoker
-	dispatcher actor.Dispatcher
-	self       *actor.PID
-	system     *actor.ActorSystem
-	process    actor.Process
+	invoker actor.MessageInvoker
+	workers *workers
+	self    *actor.PID
+	system  *actor.ActorSystem
+	process actor.Process
 
 	mu        sync.Mutex
 	user, sys []any
@@ -37,13 +37,14 @@ type mailbox struct {
 
 func newMailbox() actor.Mailbox { return &mailbox{} }
 
-func (m *mailbox) RegisterHandlers(invoker actor.MessageInvoker, dispatcher actor.Dispatcher) {
-	m.invoker, m.dispatcher = invoker, dispatcher
+func (m *mailbox) RegisterHandlers(invoker actor.MessageInvoker, _ actor.Dispatcher) {
+	m.invoker = invoker
 	c := invoker.(interface {
 		Self() *actor.PID
 		ActorSystem() *actor.ActorSystem
 	})
 	m.self, m.system = c.Self(), c.ActorSystem()
+	m.workers = workersOf(m.system)
 	m.process, _ = m.system.ProcessRegistry.GetLocal(m.self.Id)
 }
 
@@ -99,13 +100,13 @@ func (m *mailbox) UserMessageCount() int {
 	return len(m.user) - m.head
 }
 
-// schedule starts the run goroutine when there is something to do; the caller holds mu.
+// schedule has run called when there is something to do; the caller holds mu.
 func (m *mailbox) schedule() {
 	if !m.wired || m.scheduled || !m.pending() {
 		return
 	}
 	m.scheduled = true
-	m.dispatcher.Schedule(m.run)
+	m.workers.run(m.run)
 }
 
 func (m *mailbox) pending() bool {

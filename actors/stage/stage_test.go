@@ -388,3 +388,32 @@ func BenchmarkTell(b *testing.B) {
 	}
 	<-done
 }
+
+// Goroutines are used again, and all gone after the end: else the bubble would not end.
+func TestWorkersEndWithTheSystem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := stagetest.New(t)
+		p := stagetest.NewProbe(t, s, "probe")
+		const many = 1000
+		sleepers := mustSpawn(t, s, receive(func(c actor.Context) {
+			if n, ok := c.Message().(int); ok {
+				stage.Go(c, nil, 0, func(context.Context) (int, error) {
+					time.Sleep(time.Second)
+					return n, nil
+				}, func(n int, _ error) { c.Send(p.PID, fmt.Sprint(n)) })
+			}
+		}), "sleepers")
+		for range 3 {
+			for n := range many {
+				s.Send(sleepers, n)
+			}
+			time.Sleep(time.Second) // all sleep side by side
+			synctest.Wait()
+			for range many {
+				if _, ok := p.Take(); !ok {
+					t.Fatal("not all have slept")
+				}
+			}
+		}
+	})
+}

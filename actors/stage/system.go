@@ -19,8 +19,9 @@ type Config struct {
 // System is the root of all actors of one process. Its top-level actors are supervised like any
 // other: a panic restarts that actor alone.
 type System struct {
-	actors *actor.ActorSystem
-	root   *actor.PID
+	actors  *actor.ActorSystem
+	workers *workers
+	root    *actor.PID
 }
 
 // New starts an empty system. One per process is enough; a test may have one each.
@@ -31,7 +32,8 @@ func New(cfg Config) *System {
 	}
 	c := actor.NewConfig()
 	c.LoggerFactory = func(*actor.ActorSystem) *slog.Logger { return slog.New(warnOnly{log.Handler()}) }
-	s := &System{actors: actor.NewActorSystemWithConfig(c)}
+	s := &System{actors: actor.NewActorSystemWithConfig(c), workers: &workers{}}
+	s.actors.Extensions.Register(s.workers)
 	s.answerDeadLetters()
 	pid, err := s.actors.Root.SpawnNamed(Props(func() actor.Actor { return &guardian{} }), "troupe")
 	if err != nil {
@@ -101,6 +103,7 @@ func (s *System) Stop(ctx context.Context, pid *actor.PID) error {
 // Shutdown stops the top-level actors in the reverse order of their start, each awaited, then the
 // root. When ctx ends first, the rest is told to stop without waiting.
 func (s *System) Shutdown(ctx context.Context) error {
+	defer s.workers.close()
 	list, err := Ask[children](ctx, s, s.root, getChildren{})
 	if errors.Is(err, ErrNoActor) {
 		return nil

@@ -41,13 +41,13 @@ func (s Semaphore) release() {
 func Go[T any](c actor.Context, sem Semaphore, limit time.Duration, fn func(context.Context) (T, error), done func(T, error)) {
 	in := c.Actor().(*incarnation)
 	ctx, self, root := in.context(), c.Self(), c.ActorSystem().Root
-	go func() {
+	workersOf(c.ActorSystem()).run(func() {
 		out, err := attempt(ctx, sem, limit, fn)
 		if ctx.Err() != nil {
 			return
 		}
 		root.Send(self, &workDone{of: in, run: func() { done(out, err) }})
-	}()
+	})
 }
 
 func attempt[T any](ctx context.Context, sem Semaphore, limit time.Duration, fn func(context.Context) (T, error)) (out T, err error) {
