@@ -8,7 +8,7 @@ import (
 	"github.com/troupe-run/troupe/proto/nodepb"
 )
 
-// ContentHash identifies the content of one object of a node's wanted set: object is its JSON
+// ContentHash identifies the content of one object of a node's wanted set: object is its encoding
 // without status, status what of a pod's status concerns its node.
 func ContentHash(object, status []byte) uint64 {
 	d := xxhash.New()

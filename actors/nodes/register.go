@@ -2,7 +2,6 @@ package nodes
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	goruntime "runtime"
@@ -67,7 +66,7 @@ func readHello(name string, data []byte) (*nodepb.Hello, *corev1.Node, error) {
 		return nil, nil, err
 	}
 	own := new(corev1.Node)
-	if err := json.Unmarshal(h.GetNode(), own); err != nil {
+	if err := own.Unmarshal(h.GetNode()); err != nil {
 		return nil, nil, fmt.Errorf("read node of hello: %w", err)
 	}
 	if own.Name != name {
@@ -79,7 +78,7 @@ func readHello(name string, data []byte) (*nodepb.Hello, *corev1.Node, error) {
 func (n *node) welcome(c actor.Context, h *nodepb.Hello, own, stored *corev1.Node, err error) {
 	w := &nodepb.Welcome{Incarnation: h.GetIncarnation(), Cluster: n.cfg.Cluster}
 	if err == nil {
-		w.Node, err = json.Marshal(stored)
+		w.Node, err = stored.Marshal()
 	}
 	if err != nil {
 		n.log.Warn("node not registered", "err", err)
@@ -170,7 +169,7 @@ func (n *node) nodeReport(c actor.Context, r *nodepb.NodeReport) {
 		return
 	}
 	var st corev1.NodeStatus
-	if err := json.Unmarshal(r.GetStatus(), &st); err != nil {
+	if err := st.Unmarshal(r.GetStatus()); err != nil {
 		n.log.Warn("unreadable node status dropped", "err", err)
 		return
 	}

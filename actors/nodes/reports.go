@@ -2,7 +2,6 @@ package nodes
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -94,7 +93,7 @@ func writePodStatus(ctx context.Context, cfg Config, node string, r *nodepb.PodR
 		return unknown, nil
 	}
 	var st corev1.PodStatus
-	if err := json.Unmarshal(r.GetStatus(), &st); err != nil {
+	if err := st.Unmarshal(r.GetStatus()); err != nil {
 		return written, fmt.Errorf("read status: %w", err)
 	}
 	if _, write := mergePodStatus(pod.Status, st); write {

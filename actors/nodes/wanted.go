@@ -2,7 +2,6 @@ package nodes
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"maps"
 
@@ -167,11 +166,11 @@ func encodePod(pod *corev1.Pod) (*nodepb.Entry, error) {
 	p := *pod
 	p.TypeMeta, p.Status = metav1.TypeMeta{}, corev1.PodStatus{}
 	p.ManagedFields, p.ResourceVersion = nil, ""
-	object, err := json.Marshal(&p)
+	object, err := p.Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("encode pod %s/%s: %w", p.Namespace, p.Name, err)
 	}
-	status, err := json.Marshal(&pod.Status)
+	status, err := pod.Status.Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("encode status of pod %s/%s: %w", p.Namespace, p.Name, err)
 	}
@@ -199,7 +198,7 @@ func decided(pod *corev1.Pod) []byte {
 
 func encodeObject(key messages.Key, obj objects.Object) (*nodepb.Entry, error) {
 	ref := &nodepb.Ref{Namespace: key.Namespace, Name: key.Name, Uid: string(obj.GetUID())}
-	var out any
+	var out interface{ Marshal() ([]byte, error) }
 	switch o := obj.(type) {
 	case *corev1.ConfigMap:
 		c := *o
@@ -212,7 +211,7 @@ func encodeObject(key messages.Key, obj objects.Object) (*nodepb.Entry, error) {
 	default:
 		return nil, fmt.Errorf("encode %s: type %T: %w", key, obj, messages.ErrInvalid)
 	}
-	data, err := json.Marshal(out)
+	data, err := out.Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", key, err)
 	}

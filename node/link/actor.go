@@ -1,7 +1,6 @@
 package link
 
 import (
-	"encoding/json"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -115,7 +114,7 @@ func (l *link) greet(c actor.Context) {
 	l.hello.Stop()
 	l.hello = stage.After(c, l.helloGap, helloDue{})
 	l.helloGap = min(2*l.helloGap, maxHello)
-	node, err := json.Marshal(l.mem.node)
+	node, err := l.mem.node.Marshal()
 	if err != nil {
 		l.log.Error("node object cannot be encoded", "err", err)
 		return
@@ -196,7 +195,7 @@ func (l *link) nodeReported(m nodeStatus) {
 }
 
 func (l *link) sendNode() {
-	status, err := json.Marshal(l.mem.node.Status)
+	status, err := l.mem.node.Status.Marshal()
 	if err != nil {
 		l.log.Error("node status cannot be encoded", "err", err)
 		return

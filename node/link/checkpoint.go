@@ -19,7 +19,7 @@ import (
 )
 
 // checkpointMagic starts every checkpoint; the number changes with the format.
-const checkpointMagic = "troupe checkpoint 1\n"
+const checkpointMagic = "troupe checkpoint 2\n"
 
 // checkpointFile keeps the wanted set on disk. It holds Secrets, so it is sealed with a key that
 // lies beside it readable by root alone: a copied checkpoint or a stray backup tells nothing.

@@ -1,8 +1,6 @@
 package link
 
 import (
-	"encoding/json"
-
 	"github.com/asynkron/protoactor-go/actor"
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
@@ -104,7 +102,7 @@ func (l *link) welcomed(c actor.Context, session uint64, w *nodepb.Welcome) {
 		return // helloDue tries again
 	}
 	node := new(corev1.Node)
-	if err := json.Unmarshal(w.GetNode(), node); err != nil {
+	if err := node.Unmarshal(w.GetNode()); err != nil {
 		l.log.Error("unreadable welcome", "err", err)
 		return
 	}

@@ -463,7 +463,7 @@ func TestDamagedCheckpointIsNoReasonNotToRun(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(dir, "link"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, "link", "checkpoint"), []byte("troupe checkpoint 1\nrubbish that is long enough to hold a nonce and a tag"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "link", "checkpoint"), []byte("troupe checkpoint 2\nrubbish that is long enough to hold a nonce and a tag"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		w := newWorld(t)

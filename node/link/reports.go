@@ -1,8 +1,6 @@
 package link
 
 import (
-	"encoding/json"
-
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
@@ -131,15 +129,15 @@ func (m *memory) take(incarnation uint64) ([]*nodepb.PodReports, error) {
 	return out, nil
 }
 
-// encoded returns the status as JSON, which must not be changed.
+// encoded returns the status as it is sent, which must not be changed.
 func (o *openReport) encoded() (data []byte, err error) {
 	if o.raw == nil {
-		o.raw, err = json.Marshal(&o.report.Status)
+		o.raw, err = o.report.Status.Marshal()
 	}
 	return o.raw, err
 }
 
-// encoded returns the newest status this node reported for a pod as JSON; nil when there is none.
+// encoded returns the newest status this node reported for a pod, encoded; nil when there is none.
 func (m *memory) encoded(uid types.UID) []byte {
 	o := m.pods[uid]
 	if o == nil {

@@ -2,7 +2,6 @@ package link
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -44,7 +43,7 @@ func (l *link) loadCheckpoint() {
 	l.mem.epoch, l.mem.stored, l.mem.cluster = cp.GetEpoch(), cp.GetNode(), cp.GetCluster()
 	if len(cp.GetNode()) > 0 {
 		node := new(corev1.Node)
-		if err := json.Unmarshal(cp.GetNode(), node); err != nil {
+		if err := node.Unmarshal(cp.GetNode()); err != nil {
 			l.log.Error("node in checkpoint not used", "err", err)
 		} else {
 			l.deliver(Registered{Node: node, Cluster: clusterOf(cp.GetCluster())})

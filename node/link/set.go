@@ -1,7 +1,6 @@
 package link
 
 import (
-	"encoding/json"
 	"fmt"
 	"sync"
 
@@ -147,7 +146,7 @@ func (s *wantedSet) put(e *nodepb.Entry) (Message, error) {
 }
 
 func decodeEntry(e *nodepb.Entry) (any, error) {
-	var obj any
+	var obj interface{ Unmarshal([]byte) error }
 	switch e.GetRef().GetKind() {
 	case nodepb.Kind_KIND_POD:
 		obj = new(corev1.Pod)
@@ -158,11 +157,11 @@ func decodeEntry(e *nodepb.Entry) (any, error) {
 	default:
 		return nil, fmt.Errorf("read wanted object of kind %d: %w", e.GetRef().GetKind(), messages.ErrInvalid)
 	}
-	if err := json.Unmarshal(e.GetObject(), obj); err != nil {
+	if err := obj.Unmarshal(e.GetObject()); err != nil {
 		return nil, fmt.Errorf("read wanted %s %s/%s: %w", kindName(e.GetRef().GetKind()), e.GetRef().GetNamespace(), e.GetRef().GetName(), err)
 	}
 	if pod, ok := obj.(*corev1.Pod); ok && len(e.GetStatus()) > 0 {
-		if err := json.Unmarshal(e.GetStatus(), &pod.Status); err != nil {
+		if err := pod.Status.Unmarshal(e.GetStatus()); err != nil {
 			return nil, fmt.Errorf("read status of wanted pod %s/%s: %w", pod.Namespace, pod.Name, err)
 		}
 	}
