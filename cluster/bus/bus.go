@@ -88,8 +88,9 @@ type Bus struct {
 	// observers is the account of RoleObserver, set once it is complete.
 	observers atomic.Pointer[server.Account]
 	lines     lines
-	tmp       string // store folder to remove, in memory mode
-	stopWatch func() // ends the watch and waits for it
+	tmp       string       // store folder to remove, in memory mode
+	stopWatch func()       // ends the watch and waits for it
+	measured  atomic.Int64 // Unix time in nanoseconds at which the disk was last found writable
 }
 
 // Start runs the server and returns when it accepts connections.
