@@ -96,15 +96,18 @@ func writePodStatus(ctx context.Context, cfg Config, node string, r *nodepb.PodR
 	if err := st.Unmarshal(r.GetStatus()); err != nil {
 		return written, fmt.Errorf("read status: %w", err)
 	}
-	if _, write := mergePodStatus(pod.Status, st); write {
+	if merged, write := mergePodStatus(pod.Status, st); write {
 		out, err := cfg.Writer.Mutate(ctx, key, "status", func(o objects.Object) (objects.Object, error) {
 			p := o.(*corev1.Pod)
 			if !bound(p, node, r.GetUid()) {
 				return nil, apierrors.NewNotFound(corev1.Resource("pods"), p.Name)
 			}
-			if merged, write := mergePodStatus(p.Status, st); write {
-				p.Status = merged
+			if p.ResourceVersion != pod.ResourceVersion { // somebody was quicker
+				if merged, write = mergePodStatus(p.Status, st); !write {
+					return p, nil
+				}
 			}
+			p.Status = merged
 			return p, nil
 		})
 		if apierrors.IsNotFound(err) {

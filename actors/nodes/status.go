@@ -32,7 +32,28 @@ func mergePodStatus(stored, reported corev1.PodStatus) (out corev1.PodStatus, wr
 	if out.ResourceClaimStatuses == nil {
 		out.ResourceClaimStatuses = stored.ResourceClaimStatuses
 	}
-	return out, !apiequality.Semantic.DeepEqual(sortedPod(stored), sortedPod(out))
+	return out, !samePodStatus(stored, out)
+}
+
+// samePodStatus compares two statuses but for the order of their conditions: the merge may have
+// moved them, which is no change.
+func samePodStatus(a, b corev1.PodStatus) bool {
+	if len(a.Conditions) != len(b.Conditions) {
+		return false
+	}
+	for i := range a.Conditions {
+		other := &b.Conditions[i]
+		if other.Type != a.Conditions[i].Type {
+			if other = podCondition(b.Conditions, a.Conditions[i].Type); other == nil {
+				return false
+			}
+		}
+		if !apiequality.Semantic.DeepEqual(&a.Conditions[i], other) {
+			return false
+		}
+	}
+	a.Conditions, b.Conditions = nil, nil
+	return apiequality.Semantic.DeepEqual(&a, &b)
 }
 
 // mergePodConditions takes the node's conditions as it reports them and the others' as they are
@@ -67,14 +88,6 @@ func podCondition(list []corev1.PodCondition, t corev1.PodConditionType) *corev1
 		}
 	}
 	return nil
-}
-
-// sortedPod orders the conditions: the merge may have moved them, which is no change.
-func sortedPod(s corev1.PodStatus) corev1.PodStatus {
-	s.Conditions = slices.SortedFunc(slices.Values(s.Conditions), func(a, b corev1.PodCondition) int {
-		return cmp.Compare(a.Type, b.Type)
-	})
-	return s
 }
 
 // mergeNodeStatus returns what is to be stored when a node reports its status. Conditions of types

@@ -56,7 +56,7 @@ type Feed interface {
 // Writer changes objects with the full rules of the API: defaults, admission, validation,
 // preconditions, finalizers. Objects that are returned are shared, as a Reader's are. Errors are Kubernetes Status errors (k8s.io/apimachinery/pkg/api/errors).
 type Writer interface {
-	// Create stores a new object and returns it as stored.
+	// Create stores a copy of obj as a new object and returns it as stored.
 	Create(ctx context.Context, obj Object) (Object, error)
 	// Update replaces an object; a resourceVersion that is set must be the newest (else Conflict).
 	Update(ctx context.Context, obj Object) (Object, error)

@@ -3,6 +3,7 @@ package replicaset
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,16 +19,24 @@ import (
 
 // act is one pass: claim, create or delete, count again, write the status if it differs.
 func (s *sets) act(ctx context.Context, key messages.Key, rs *appsv1.ReplicaSet) (controller.Result, error) {
-	if err := s.claim(ctx, key, rs); err != nil {
+	pods := s.pods(rs)
+	claimed, err := s.claim(ctx, key, rs, pods)
+	if err != nil {
 		return controller.Result{}, err
 	}
-	reason, failed := s.scale(ctx, rs, s.pods(rs))
+	if claimed {
+		pods = s.pods(rs)
+	}
+	scaled, reason, failed := s.scale(ctx, rs, pods)
+	if scaled {
+		pods = s.pods(rs)
+	}
 	message := ""
 	if failed != nil {
 		message = failed.Error()
 	}
 	now := s.Clock.Now()
-	status, after := count(rs, s.pods(rs), now)
+	status, after := count(rs, pods, now)
 	setFailure(&status, reason, message, now)
 	if err := s.report(ctx, key, rs, status); err != nil {
 		return controller.Result{}, err
@@ -50,37 +59,40 @@ func (s *sets) pods(rs *appsv1.ReplicaSet) []*corev1.Pod {
 	return out
 }
 
-func (s *sets) claim(ctx context.Context, key messages.Key, rs *appsv1.ReplicaSet) error {
+// claim adopts and releases pods and says whether there were any.
+func (s *sets) claim(ctx context.Context, key messages.Key, rs *appsv1.ReplicaSet, pods []*corev1.Pod) (changed bool, err error) {
 	selector, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
 	if err != nil {
-		return fmt.Errorf("read the selector of %s: %w", key, err)
+		return false, fmt.Errorf("read the selector of %s: %w", key, err)
 	}
-	_, adopt, release := claim.Sort(rs, selector, claim.Append(s.pods(rs), s.orphans, s.Reader, rs.Namespace))
+	_, adopt, release := claim.Sort(rs, selector, claim.Append(slices.Clip(pods), s.orphans, s.Reader, rs.Namespace))
 	for _, pod := range adopt {
 		if ended(pod) {
 			continue
 		}
 		if _, err := claim.Adopt(ctx, s.Reader, s.Writer, key, controllerRef(rs), podKey(pod), pod); err != nil {
-			return err
+			return false, err
 		}
 	}
 	for _, pod := range release {
 		if err := claim.Release(ctx, s.Writer, rs, podKey(pod), pod); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return len(adopt)+len(release) > 0, nil
 }
 
-// scale creates or deletes pods. It returns the first error and the reason to report with it.
-func (s *sets) scale(ctx context.Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod) (reason string, err error) {
+// scale creates or deletes pods and says whether it tried. It returns the first error and the reason
+// to report with it.
+func (s *sets) scale(ctx context.Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod) (tried bool, reason string, err error) {
 	running := make([]*corev1.Pod, 0, len(pods))
 	for _, pod := range pods {
 		if active(pod) {
 			running = append(running, pod)
 		}
 	}
-	switch n := missing(rs, len(running)); {
+	n := missing(rs, len(running))
+	switch {
 	case n > 0:
 		reason, err = "FailedCreate", s.create(ctx, rs, n)
 	case n < 0:
@@ -89,7 +101,7 @@ func (s *sets) scale(ctx context.Context, rs *appsv1.ReplicaSet, pods []*corev1.
 	if err == nil {
 		reason = ""
 	}
-	return reason, err
+	return n != 0, reason, err
 }
 
 func (s *sets) create(ctx context.Context, rs *appsv1.ReplicaSet, n int) error {

@@ -158,9 +158,9 @@ func setFailure(status *appsv1.ReplicaSetStatus, reason, message string, now tim
 	}
 }
 
-// podOf returns a new pod of the set.
+// podOf returns a new pod of the set. It shares the set's template: who stores it makes a copy.
 func podOf(rs *appsv1.ReplicaSet) *corev1.Pod {
-	t := rs.Spec.Template.DeepCopy()
+	t := &rs.Spec.Template
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: rs.Namespace, GenerateName: rs.Name + "-",

@@ -30,7 +30,9 @@ type local struct {
 }
 
 // Local returns a writer that acts as the named user.
-func (s *Server) Local(name string) objects.Writer {
+func (s *Server) Local(name string) objects.Writer { return s.local(name) }
+
+func (s *Server) local(name string) *local {
 	return &local{s: s, user: &user.DefaultInfo{Name: name, Groups: []string{user.AllAuthenticated, user.SystemPrivilegedGroup}}}
 }
 
@@ -74,15 +76,19 @@ func validates(r *resource, sub string, op admission.Operation) bool {
 
 // Create stores a copy of obj.
 func (l *local) Create(ctx context.Context, obj objects.Object) (objects.Object, error) {
-	r, err := l.resourceOf(obj)
+	return l.createOwn(ctx, obj.DeepCopyObject().(objects.Object))
+}
+
+// createOwn stores an object that nobody else has or changes any more.
+func (l *local) createOwn(ctx context.Context, in objects.Object) (objects.Object, error) {
+	r, err := l.resourceOf(in)
 	if err != nil {
 		return nil, err
 	}
-	ctx = storage.WithSharing(l.context(ctx, obj.GetNamespace()))
-	in := obj.DeepCopyObject()
+	ctx = storage.WithSharing(l.context(ctx, in.GetNamespace()))
 	l.s.codecs.scheme.Default(in)
 	opts := &metav1.CreateOptions{}
-	a := l.attributes(r, in, nil, obj.GetNamespace(), obj.GetName(), "", admission.Create, opts)
+	a := l.attributes(r, in, nil, in.GetNamespace(), in.GetName(), "", admission.Create, opts)
 	if err := l.admit(ctx, a); err != nil {
 		return nil, err
 	}

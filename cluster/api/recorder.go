@@ -33,7 +33,7 @@ const (
 // recorder writes Events in the background.
 type recorder struct {
 	s       *Server
-	writer  objects.Writer
+	writer  *local
 	lanes   [recorderLanes]chan *occurrence
 	seed    maphash.Seed
 	dropped atomic.Int64
@@ -55,7 +55,7 @@ type same struct {
 }
 
 func newRecorder(s *Server) *recorder {
-	r := &recorder{s: s, writer: s.Local(user.APIServerUser), seed: maphash.MakeSeed()}
+	r := &recorder{s: s, writer: s.local(user.APIServerUser), seed: maphash.MakeSeed()}
 	for i := range r.lanes {
 		r.lanes[i] = make(chan *occurrence, recorderQueue)
 	}
@@ -112,7 +112,7 @@ func (s *Server) reference(obj objects.Object) corev1.ObjectReference {
 
 // run writes one lane until ctx ends; what is queued then is lost, as events may be.
 func (r *recorder) run(ctx context.Context, lane <-chan *occurrence) {
-	l := &laneState{seen: lru.New(recorderMemory), noise: lru.New(recorderMemory)}
+	l := &laneState{seed: r.seed, seen: lru.New(recorderMemory), noise: lru.New(recorderMemory)}
 	for {
 		select {
 		case o := <-lane:
@@ -125,8 +125,9 @@ func (r *recorder) run(ctx context.Context, lane <-chan *occurrence) {
 
 // laneState is what a lane remembers.
 type laneState struct {
-	seen  *lru.Cache // same -> messages.Key of the stored Event
-	noise *lru.Cache // uid and component -> *allowance
+	seed  maphash.Seed
+	seen  *lru.Cache // hash of same -> messages.Key of the stored Event
+	noise *lru.Cache // hash of uid and component -> *allowance
 }
 
 // allowance is a token bucket in whole events.
@@ -136,10 +137,10 @@ type allowance struct {
 }
 
 func (r *recorder) write(ctx context.Context, l *laneState, o *occurrence) {
-	id := same{o.component, string(o.about.UID), o.about.Kind, o.about.Namespace, o.about.Name, o.about.FieldPath, o.eventType, o.reason, o.message}
 	if !l.allow(o) {
 		return
 	}
+	id := maphash.Comparable(l.seed, same{o.component, string(o.about.UID), o.about.Kind, o.about.Namespace, o.about.Name, o.about.FieldPath, o.eventType, o.reason, o.message})
 	if key, ok := l.seen.Get(id); ok {
 		_, err := r.writer.Mutate(ctx, key.(messages.Key), "", func(obj objects.Object) (objects.Object, error) {
 			e, ok := obj.(*corev1.Event)
@@ -156,11 +157,11 @@ func (r *recorder) write(ctx context.Context, l *laneState, o *occurrence) {
 		l.seen.Remove(id) // it has expired, or its namespace has gone
 	}
 	e := newEvent(o)
-	_, err := r.writer.Create(ctx, e)
+	_, err := r.writer.createOwn(ctx, e)
 	for n := 1; apierrors.IsAlreadyExists(err) && n < recorderBurst; n++ { // of another in the same instant
 		e = newEvent(o)
 		e.Name = fmt.Sprintf("%s%x", e.Name, n)
-		_, err = r.writer.Create(ctx, e)
+		_, err = r.writer.createOwn(ctx, e)
 	}
 	if err != nil {
 		if ctx.Err() == nil {
@@ -172,7 +173,7 @@ func (r *recorder) write(ctx context.Context, l *laneState, o *occurrence) {
 }
 
 func (l *laneState) allow(o *occurrence) bool {
-	key := [2]string{string(o.about.UID) + o.about.Name, o.component}
+	key := maphash.Comparable(l.seed, [3]string{string(o.about.UID), o.about.Name, o.component})
 	a := &allowance{left: recorderBurst, at: o.at}
 	if v, ok := l.noise.Get(key); ok {
 		a = v.(*allowance)

@@ -11,7 +11,7 @@ import (
 const (
 	// smallMemory is what a cluster of a few thousand pods stays within, in bytes of Go's own memory:
 	// up to there garbage may pile up to what is in use, beyond it is collected sooner.
-	smallMemory = 384 << 20
+	smallMemory = 400 << 20
 	// memoryLook is how often the limit is adjusted to what is in use.
 	memoryLook = 500 * time.Millisecond
 )
