@@ -84,11 +84,13 @@ test: tools ## run all tests; those with real containers need root
 	$(GO) test -p 1 -timeout 20m $(ALONE)
 
 ROUNDS ?= 500
+MEMBER_ROUNDS ?= 20
 
 .PHONY: soak
 soak: tools ## kill a writing control plane ROUNDS times (default 500), and a node at random moments
 	TROUPE_SOAK=1 $(GO) test -count 1 -timeout 20m -run TestKilledAtAnyMoment -v ./cmd/troupe
 	$(GO) test -count 1 -timeout 0 -run 'TestKillKeepsAcknowledged|TestTornTail' ./cluster/state -v -rounds $(ROUNDS)
+	$(GO) test -count 1 -timeout 0 -run TestMembersAreOneStore ./cluster/state -v -member-rounds $(MEMBER_ROUNDS)
 
 .PHONY: race
 race: tools ## run all tests under the race detector

@@ -3,6 +3,7 @@ module github.com/troupe-run/troupe
 go 1.26.8
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/asynkron/protoactor-go v0.0.0-20240822202345-3c0e61ca19c9
 	github.com/containerd/containerd/v2 v2.3.7
 	github.com/containernetworking/cni v1.3.0
@@ -31,6 +32,7 @@ require (
 	k8s.io/mount-utils v0.36.6
 	sigs.k8s.io/yaml v1.6.0
 )
+
 
 require (
 	cel.dev/expr v0.25.2 // indirect

@@ -13,6 +13,9 @@ const (
 	EventsBucket = "events"
 )
 
+// LeaseBucket is the bucket in memory by which several members agree on which of them leads.
+const LeaseBucket = "lease"
+
 // ChangeStream is the JetStream stream that keeps the change subjects by age and size, so that
 // integrations resume where they were.
 const ChangeStream = "changes"
@@ -197,6 +200,17 @@ func ProxySnapshot(region string) string { return "troupe." + EscapeToken(region
 
 // Backup is where a control plane hands out backups, as byte streams.
 func Backup(region string) string { return "troupe." + EscapeToken(region) + ".control.backup" }
+
+// StateWrites is where the member that writes a bucket takes the writes of others, and StateReads
+// where it tells them how far it is.
+func StateWrites(region, bucket string) string {
+	return "troupe." + EscapeToken(region) + ".control.state." + EscapeToken(bucket) + ".write"
+}
+
+// StateReads: see [StateWrites].
+func StateReads(region, bucket string) string {
+	return "troupe." + EscapeToken(region) + ".control.state." + EscapeToken(bucket) + ".read"
+}
 
 // ActorInbox is where the actors of one process receive what actors of other processes send.
 func ActorInbox(region, address string) string {

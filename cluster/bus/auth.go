@@ -79,9 +79,11 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	}
 	user := &server.User{Username: id.Name, Permissions: permissions(a.bus.cfg.Region, id)}
 	if id.Role == RoleObserver || id.Role == roleChanges {
-		if user.Account = a.bus.observers.Load(); user.Account == nil {
-			return false // still starting
+		account, err := a.bus.srv.Load().LookupAccount(observersAccount)
+		if err != nil {
+			return false
 		}
+		user.Account = account
 	}
 	c.RegisterUser(user)
 	return true

@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +46,8 @@ type Config struct {
 	ListenAddr string
 	// TLS secures the listener. Nil means plain TCP, for loopback addresses only.
 	TLS *tls.Config
+	// Members makes the server one of several. Nil means that it is alone.
+	Members *Members
 	// Users are the clients with a static credential.
 	Users []User
 	// Auth is asked about clients that neither a User nor a client certificate identifies. Nil
@@ -70,6 +71,9 @@ func (c Config) Check() error {
 			errs = append(errs, fmt.Errorf("bus: listen address %q without TLS is not a loopback address", c.ListenAddr))
 		}
 	}
+	if c.Members != nil {
+		errs = append(errs, c.Members.check())
+	}
 	for _, u := range c.Users {
 		if u.Secret == "" {
 			errs = append(errs, fmt.Errorf("bus: user %q has no secret", u.Name))
@@ -80,13 +84,11 @@ func (c Config) Check() error {
 
 // Bus is a running server with JetStream.
 type Bus struct {
-	cfg    Config
-	srv    atomic.Pointer[server.Server] // replaced by mend
-	log    *logger
-	conn   *nats.Conn
-	secret string // of in-process connections, new on every start
-	// observers is the account of RoleObserver, set once it is complete.
-	observers atomic.Pointer[server.Account]
+	cfg       Config
+	srv       atomic.Pointer[server.Server] // replaced by mend
+	log       *logger
+	conn      *nats.Conn
+	secret    string // of in-process connections, new on every start
 	lines     lines
 	tmp       string       // store folder to remove, in memory mode
 	stopWatch func()       // ends the watch and waits for it
@@ -159,6 +161,10 @@ func (b *Bus) options() (*server.Options, error) {
 		}
 		b.tmp, dir = tmp, tmp
 	}
+	accounts, err := accounts(b.cfg.Region)
+	if err != nil {
+		return nil, fmt.Errorf("start bus: %w", err)
+	}
 	opts := &server.Options{
 		// The name is part of Raft's peer identity later, so it must not change with the host's.
 		ServerName: "troupe",
@@ -176,23 +182,20 @@ func (b *Bus) options() (*server.Options, error) {
 		PingInterval:               5 * time.Second,
 		MaxPingsOut:                2,
 		DontListen:                 b.cfg.ListenAddr == "",
+		Accounts:                   accounts,
 		CustomClientAuthentication: &authenticator{bus: b},
+	}
+	if b.cfg.Members != nil {
+		if err := b.cfg.Members.options(opts, b.cfg.Region); err != nil {
+			return nil, err
+		}
 	}
 	if b.cfg.ListenAddr == "" {
 		return opts, nil
 	}
-	host, port, err := net.SplitHostPort(b.cfg.ListenAddr)
-	if err != nil {
-		return nil, fmt.Errorf("start bus: %w", err)
+	if opts.Host, opts.Port, err = splitAddr(b.cfg.ListenAddr); err != nil {
+		return nil, err
 	}
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		return nil, fmt.Errorf("start bus: port %q: %w", port, err)
-	}
-	if n == 0 {
-		n = server.RANDOM_PORT
-	}
-	opts.Host, opts.Port = host, n
 	if b.cfg.TLS != nil {
 		opts.TLSConfig = b.cfg.TLS.Clone()
 		opts.TLSTimeout = 5
@@ -217,7 +220,7 @@ func (b *Bus) ready(ctx context.Context, srv *server.Server) error {
 	if !srv.JetStreamEnabled() {
 		return fmt.Errorf("jetstream is not enabled: %w", messages.ErrUnavailable)
 	}
-	return b.openObservers(srv)
+	return nil
 }
 
 // Region returns the region all subjects carry.

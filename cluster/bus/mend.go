@@ -90,7 +90,11 @@ func (b *Bus) watch(ctx context.Context, opts *server.Options) {
 // frozen says whether the server refuses writes after one has failed: it never tries again itself.
 func (b *Bus) frozen() bool {
 	srv := b.srv.Load()
-	return !srv.JetStreamEnabled() || srv.Healthz(nil).Error != ""
+	if !srv.JetStreamEnabled() {
+		return true
+	}
+	// A member is also unwell when others are, which no restart of it mends.
+	return b.cfg.Members == nil && srv.Healthz(nil).Error != ""
 }
 
 // mend replaces the server by a new one on the same folder, which reads its streams back as after a
@@ -101,7 +105,6 @@ func (b *Bus) mend(ctx context.Context, opts *server.Options) error {
 	if addr, ok := old.Addr().(*net.TCPAddr); ok && opts.Port == server.RANDOM_PORT {
 		opts.Port = addr.Port // clients know it
 	}
-	b.observers.Store(nil)
 	old.Shutdown()
 	old.WaitForShutdown()
 	if err := b.launch(ctx, opts); err != nil {

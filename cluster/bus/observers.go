@@ -14,22 +14,24 @@ import (
 // this account for the same reason.
 const observersAccount = "OBSERVERS"
 
-func (b *Bus) openObservers(srv *server.Server) error {
-	acc, err := srv.RegisterAccount(observersAccount)
+// accounts defines both accounts before the server starts: a member is told by the others at once
+// what streams it has, and drops those of an account it does not know. The control plane's is the
+// global one, which a configuration must not name, so it gets its name afterwards.
+func accounts(region string) ([]*server.Account, error) {
+	const control = "CONTROL"
+	changes := messages.ChangePrefix(region) + ">"
+	var parsed server.Options
+	err := parsed.ProcessConfigString(fmt.Sprintf(`accounts {
+		%s { jetstream: enabled, exports: [ { stream: %q } ] }
+		%s { jetstream: enabled, imports: [ { stream: { account: %s, subject: %q } } ] }
+	}`, control, changes, observersAccount, control, changes))
 	if err != nil {
-		return fmt.Errorf("register account %s: %w", observersAccount, err)
+		return nil, fmt.Errorf("define accounts: %w", err)
 	}
-	changes := messages.ChangePrefix(b.cfg.Region) + ">"
-	control := srv.GlobalAccount()
-	if err := control.AddStreamExport(changes, nil); err != nil {
-		return fmt.Errorf("export %s: %w", changes, err)
+	for _, a := range parsed.Accounts {
+		if a.Name == control {
+			a.Name = server.DEFAULT_GLOBAL_ACCOUNT
+		}
 	}
-	if err := acc.AddStreamImport(control, changes, ""); err != nil {
-		return fmt.Errorf("import %s: %w", changes, err)
-	}
-	if err := acc.EnableJetStream(nil, nil); err != nil {
-		return fmt.Errorf("enable jetstream for account %s: %w", observersAccount, err)
-	}
-	b.observers.Store(acc)
-	return nil
+	return parsed.Accounts, nil
 }

@@ -30,6 +30,7 @@ type publisher struct {
 	mu     sync.Mutex
 	queue  []change
 	idle   chan struct{} // made by drain, closed when all is published
+	opened bool          // of a term: the queue is worked off
 	signal chan struct{}
 
 	seen    uint64   // newest revision of this bucket in the change stream at opening
@@ -51,23 +52,71 @@ type change struct {
 }
 
 func (s *Store) openChanges(ctx context.Context) (*publisher, error) {
+	p := &publisher{store: s, signal: make(chan struct{}, 1)}
+	return p, p.open(ctx)
+}
+
+// open looks what the change stream has, and makes it if it is not there.
+func (p *publisher) open(ctx context.Context) error {
+	s := p.store
 	// The stream is in an account of its own, which only needs a connection for this.
 	nc, err := s.cfg.Bus.ConnectChanges()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer nc.Close()
 	stream, err := s.ensureChanges(ctx, nc)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := &publisher{store: s, signal: make(chan struct{}, 1)}
 	if err := p.look(ctx, stream); err != nil {
-		return nil, err
+		return err
 	}
 	p.nc, err = s.cfg.Bus.Connect("changes-" + s.cfg.Bucket)
-	return p, err
+	return err
 }
+
+// runTerm is run for a store that leads from epoch on: it first publishes what an earlier leader has
+// not. The writer does not wait for it.
+func (p *publisher) runTerm(ctx context.Context, epoch uint64) {
+	wait := firstPause
+	for {
+		err := p.open(ctx)
+		if err == nil {
+			if err = p.readMissed(ctx, epoch); err == nil {
+				break
+			}
+			p.nc.Close()
+		}
+		p.store.log.Debug("change stream cannot be had yet", "err", err)
+		if !p.store.wait(ctx, &wait) {
+			return
+		}
+	}
+	slices.SortFunc(p.missing, byRevision)
+	p.mu.Lock()
+	p.queue = append(p.missing, p.queue...)
+	p.missing, p.opened = nil, true
+	p.wake()
+	p.mu.Unlock()
+	p.run(ctx)
+}
+
+// readMissed collects what an earlier leader has not published.
+func (p *publisher) readMissed(ctx context.Context, epoch uint64) error {
+	p.missing = nil
+	if !p.resume || p.seen+1 >= epoch {
+		return nil
+	}
+	return p.store.readFrom(ctx, p.seen+1, epoch, func(r raw) error {
+		if _, key, err := messages.ParseStateSubject(r.subject); err == nil && r.seq < epoch {
+			p.missed(change{key: key, rev: r.seq, data: r.data, header: r.header})
+		}
+		return nil
+	})
+}
+
+func byRevision(a, b change) int { return cmp.Compare(a.rev, b.rev) }
 
 // maxLook bounds the search for this bucket's newest change among those of other buckets.
 const maxLook = 10_000
@@ -111,7 +160,7 @@ func (p *publisher) missed(c change) {
 
 // catchUp queues what was missed, in order.
 func (p *publisher) catchUp() {
-	slices.SortFunc(p.missing, func(a, b change) int { return cmp.Compare(a.rev, b.rev) })
+	slices.SortFunc(p.missing, byRevision)
 	p.offer(p.missing)
 	p.missing = nil
 }
@@ -121,6 +170,14 @@ func (p *publisher) offer(changes []change) {
 	defer p.mu.Unlock()
 	p.queue = append(p.queue, changes...)
 	p.wake()
+}
+
+// working says whether a term's publisher has begun to work off its queue: what it has not published
+// when it ends, the next leader does.
+func (p *publisher) working() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.opened
 }
 
 func (p *publisher) wake() {

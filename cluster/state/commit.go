@@ -53,6 +53,7 @@ const (
 type txn struct {
 	ops   []Op
 	sums  []Sum
+	id    string // of a write that may be repeated, or "": see opID
 	state atomic.Int32
 	tries int
 	done  chan error // gets one value
@@ -71,9 +72,18 @@ func (s *Store) Commit(ctx context.Context, ops ...Op) (uint64, error) {
 	if err := s.refusal(ops); err != nil {
 		return 0, fmt.Errorf("write %s: %w", ops[0].Key, err)
 	}
-	if err := s.writer.enqueue(t); err != nil {
+	if s.cfg.Shared {
+		return s.commitShared(ctx, t)
+	}
+	return s.commitHere(ctx, s.writer, t)
+}
+
+// commitHere hands t to the writer and waits for what comes of it.
+func (s *Store) commitHere(ctx context.Context, w *writer, t *txn) (uint64, error) {
+	if err := w.enqueue(t); err != nil {
 		return 0, err
 	}
+	ops := t.ops
 	select {
 	case err := <-t.done:
 		return t.rev, err
@@ -204,6 +214,7 @@ func (s *Store) apply(group []*txn, base uint64, now time.Time) {
 		t.rev = rev
 	}
 	s.rev = rev
+	s.wake()
 	s.mu.Unlock()
 	for tab := range touched {
 		tab.log.notify()

@@ -27,6 +27,12 @@ type Config struct {
 	First uint64
 	// TTL is how long an object lives that was not given a time of its own; zero means for ever.
 	TTL time.Duration
+	// Shared opens the bucket as one member of several: it follows what the member that leads writes,
+	// and passes writes on to that, until [Store.Lead] makes it the leading one.
+	Shared bool
+	// Leased says whether, at this moment, no other member may have begun to lead: then a leading store
+	// answers reads without asking the stream. Nil means that it always asks. Only for Shared.
+	Leased func() bool
 	// Async lets the server write to disk later, for a bucket whose tail may be lost with the
 	// machine. Commits of more than one operation are refused then.
 	Async bool
@@ -101,6 +107,9 @@ func (c *Config) complete() {
 	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}
+	}
+	if c.Leased == nil {
+		c.Leased = func() bool { return false }
 	}
 	if c.Changes != nil {
 		changes := *c.Changes

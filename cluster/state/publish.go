@@ -61,6 +61,9 @@ func (w *writer) records(group []*txn, now time.Time) ([]*nats.Msg, error) {
 			h[messages.HeaderVerb] = []string{op.verb()}
 			w.number++
 			h[messages.HeaderWriter] = []string{w.op(w.number)}
+			if t.id != "" {
+				h[messages.HeaderWriter] = []string{t.opID(i)}
+			}
 			describe(h, s.subject(op))
 			msgs = append(msgs, &nats.Msg{Subject: messages.StateSubject(s.cfg.Bucket, op.Key), Header: h, Data: op.body})
 		}
@@ -68,7 +71,7 @@ func (w *writer) records(group []*txn, now time.Time) ([]*nats.Msg, error) {
 	return msgs, nil
 }
 
-func (w *writer) op(n uint64) string { return w.store.id + "." + strconv.FormatUint(n, 10) }
+func (w *writer) op(n uint64) string { return w.id + "." + strconv.FormatUint(n, 10) }
 
 // subject returns the object an operation is about: for a deletion the one that goes.
 func (s *Store) subject(op *Op) objects.Object {
@@ -121,8 +124,11 @@ func expect(got, want uint64) error {
 	return nil
 }
 
-// batching says whether an atomic batch pays: only where each publish would cost an fsync.
-func (w *writer) batching() bool { return !w.store.cfg.Async && !w.store.cfg.Bus.InMemory() }
+// batching says whether an atomic batch pays: only where each publish would cost an fsync. Several
+// members write a window of publishes to disk together by themselves.
+func (w *writer) batching() bool {
+	return !w.store.cfg.Async && !w.store.cfg.Bus.InMemory() && !w.store.cfg.Shared
+}
 
 // publishBatch stores msgs by one atomic batch. Only the last message is answered.
 func (w *writer) publishBatch(ctx context.Context, msgs []*nats.Msg, prefix string) error {
@@ -153,7 +159,11 @@ type ack struct {
 // await takes the n acknowledgements of a window, whose subjects are prefix and an index, and hands
 // index and sequence to accept.
 func (w *writer) await(ctx context.Context, prefix string, n int, accept func(i int, seq uint64) error) error {
-	timer := w.store.cfg.Clock.NewTimer(ackTimeout)
+	timeout := ackTimeout
+	if w.store.cfg.Shared {
+		timeout = sharedAckTimeout
+	}
+	timer := w.store.cfg.Clock.NewTimer(timeout)
 	defer timer.Stop()
 	for n > 0 {
 		select {
@@ -175,7 +185,7 @@ func (w *writer) await(ctx context.Context, prefix string, n int, accept func(i 
 			}
 			n--
 		case <-timer.C():
-			return fmt.Errorf("no acknowledgement within %s: %w", ackTimeout, messages.ErrUnavailable)
+			return fmt.Errorf("no acknowledgement within %s: %w", timeout, messages.ErrUnavailable)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -200,24 +210,38 @@ func parseAck(m *nats.Msg) (uint64, error) {
 // takeOver makes this store the bucket's writer: its record moves the stream's last sequence, so
 // that whatever another store publishes on the old one is refused.
 func (w *writer) takeOver(ctx context.Context) (uint64, error) {
-	if _, err := w.store.nc.ChanSubscribe(w.inbox+".>", w.acks); err != nil {
-		return 0, err
+	if w.sub == nil {
+		var err error
+		if w.sub, err = w.store.nc.ChanSubscribe(w.inbox+".>", w.acks); err != nil {
+			return 0, err
+		}
 	}
 	seq, err := w.mark(ctx, epochRecord)
 	w.last = seq
 	return seq, err
 }
 
+func (w *writer) unsubscribe() {
+	if w.sub != nil {
+		_ = w.sub.Unsubscribe() // the connection may be closed
+	}
+}
+
+// ownRecord makes one of the store's own records.
+func (w *writer) ownRecord(record string) *nats.Msg {
+	w.number++
+	return &nats.Msg{
+		Subject: messages.StateRecord(w.store.cfg.Bucket, record),
+		Header:  nats.Header{messages.HeaderWriter: {w.op(w.number)}},
+	}
+}
+
 // mark publishes one of the store's own records without any expectation and returns its sequence.
 func (w *writer) mark(ctx context.Context, record string) (seq uint64, err error) {
-	w.number++
+	m := w.ownRecord(record)
 	prefix := w.newWindow()
-	err = w.store.nc.PublishMsg(&nats.Msg{
-		Subject: messages.StateRecord(w.store.cfg.Bucket, record),
-		Reply:   prefix + "0",
-		Header:  nats.Header{messages.HeaderWriter: {w.op(w.number)}},
-	})
-	if err != nil {
+	m.Reply = prefix + "0"
+	if err := w.store.nc.PublishMsg(m); err != nil {
 		return 0, err
 	}
 	err = w.await(ctx, prefix, 1, func(_ int, got uint64) error {

@@ -2,12 +2,10 @@ package state
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/troupe-run/troupe/messages"
 )
@@ -16,42 +14,54 @@ import (
 const (
 	firstPause = 20 * time.Millisecond
 	longPause  = time.Second
+	// electionWait is how long the servers of several members may take to agree on which of them leads
+	// the stream: writes are held until then, and refused at once afterwards.
+	electionWait = 10 * time.Second
 )
 
 // recover finds out what became of msgs, which were published after base and not all acknowledged,
 // and returns how many of them landed: always the first ones, since each expects its predecessor.
 //
 // A barrier settles it: once a record without expectation has a sequence, no message that floats
-// about can land any more, and what did is read back by sequence. The wait for the barrier has no
-// end but ctx's, because until then nobody can know.
-func (w *writer) recover(ctx context.Context, base uint64, msgs []*nats.Msg) (landed int, err error) {
+// about can land any more, and what did is read back. The wait for the barrier has no end but ctx's,
+// because until then nobody can know.
+//
+// When another store has taken the bucket over the error wraps messages.ErrFenced. What the other one
+// has written since may have replaced some of msgs, so that of those from landed on up to sure nobody
+// can tell; what is behind has not landed.
+func (w *writer) recover(ctx context.Context, base uint64, msgs []*nats.Msg) (landed, sure int, err error) {
 	barrier, err := w.barrier(ctx)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer w.store.stalled.Store(nil)
-	if err := w.checkEpoch(ctx); err != nil {
-		return 0, err
+	found, fenced, err := w.readBack(ctx, base+1, barrier)
+	if err != nil {
+		return 0, 0, err
 	}
 	for i, m := range msgs {
 		seq := base + uint64(i) + 1
 		if seq >= barrier {
 			break
 		}
-		ours, err := w.isAt(ctx, seq, m.Header.Get(messages.HeaderWriter))
-		if err != nil {
-			return 0, err
-		}
-		if ours {
+		writer, there := found[seq]
+		switch {
+		case !there:
+			sure = i + 1
+		case writer == m.Header.Get(messages.HeaderWriter):
 			landed = i + 1
 		}
 	}
+	if fenced {
+		return landed, max(landed, sure), fmt.Errorf("bucket %s: %w", w.store.cfg.Bucket, messages.ErrFenced)
+	}
 	w.last = barrier
-	return landed, nil
+	return landed, landed, nil
 }
 
 func (w *writer) barrier(ctx context.Context) (uint64, error) {
 	pause := firstPause
+	begun := w.store.cfg.Clock.Now()
 	for {
 		seq, err := w.mark(ctx, barrierRecord)
 		if err == nil {
@@ -59,6 +69,12 @@ func (w *writer) barrier(ctx context.Context) (uint64, error) {
 		}
 		if ctx.Err() != nil {
 			return 0, fmt.Errorf("bucket is closed: %w", messages.ErrUnavailable)
+		}
+		if w.store.cfg.Shared && w.store.cfg.Clock.Since(begun) < electionWait {
+			if err := w.pause(ctx, &pause); err != nil {
+				return 0, err
+			}
+			continue
 		}
 		stalled := fmt.Errorf("bucket %s takes no writes: %w: %w", w.store.cfg.Bucket, err, messages.ErrUnavailable)
 		if w.store.stalled.Swap(&stalled) == nil {
@@ -70,37 +86,25 @@ func (w *writer) barrier(ctx context.Context) (uint64, error) {
 	}
 }
 
-// checkEpoch returns messages.ErrFenced when another store has taken the bucket over.
-func (w *writer) checkEpoch(ctx context.Context) error {
+// readBack returns the writers of the records from sequence first up to the barrier, and whether
+// another store has taken the bucket over among them. Whichever server it reads from, one that shows
+// the barrier shows what was before it.
+func (w *writer) readBack(ctx context.Context, first, barrier uint64) (found map[uint64]string, fenced bool, err error) {
+	epoch := messages.StateRecord(w.store.cfg.Bucket, epochRecord)
+	found = make(map[uint64]string)
 	pause := firstPause
-	subject := messages.StateRecord(w.store.cfg.Bucket, epochRecord)
 	for {
-		m, err := w.store.stream.GetLastMsgForSubject(ctx, subject)
-		switch {
-		case err == nil && m.Header.Get(messages.HeaderWriter) == w.op(1):
+		clear(found)
+		err := w.store.readFrom(ctx, first, barrier, func(r raw) error {
+			found[r.seq] = r.header.Get(messages.HeaderWriter)
+			fenced = fenced || r.subject == epoch
 			return nil
-		case err == nil || errors.Is(err, jetstream.ErrMsgNotFound):
-			return fmt.Errorf("bucket %s: %w", w.store.cfg.Bucket, messages.ErrFenced)
+		})
+		if err == nil {
+			return found, fenced, nil
 		}
 		if err := w.pause(ctx, &pause); err != nil {
-			return err
-		}
-	}
-}
-
-// isAt says whether the message at seq carries the op-id.
-func (w *writer) isAt(ctx context.Context, seq uint64, op string) (bool, error) {
-	pause := firstPause
-	for {
-		m, err := w.store.stream.GetMsg(ctx, seq)
-		switch {
-		case err == nil:
-			return m.Header.Get(messages.HeaderWriter) == op, nil
-		case errors.Is(err, jetstream.ErrMsgNotFound):
-			return false, nil
-		}
-		if err := w.pause(ctx, &pause); err != nil {
-			return false, err
+			return nil, false, err
 		}
 	}
 }

@@ -60,7 +60,7 @@ func TestRecoverReadsBack(t *testing.T) {
 			}
 			publishUnheard(t, w, msgs, c.batch, c.spoil)
 			w.last = base
-			landed, err := w.recover(t.Context(), base, msgs)
+			landed, _, err := w.recover(t.Context(), base, msgs)
 			if err != nil || landed != c.want {
 				t.Fatalf("%d landed, %v; want %d", landed, err, c.want)
 			}

@@ -50,6 +50,9 @@ func (s *Store) ListAt(res messages.Resource, prefix, from string, rev uint64) (
 	if err := s.gone(t, rev); err != nil {
 		return nil, s.rev, fmt.Errorf("list %w", err)
 	}
+	if rev < s.blurred {
+		return nil, s.rev, fmt.Errorf("list %s at revision %d, known here from %d on: %w", res, rev, s.blurred, messages.ErrGone)
+	}
 	return undo(out, prefix, from, t.log.after(rev)), rev, nil
 }
 

@@ -34,6 +34,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, crashingWriter(dir, os.Getenv(crashRound)))
 		os.Exit(1)
 	}
+	if setup := os.Getenv(memberEnv); setup != "" {
+		if err := runMember(setup); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	ats.Register()
 	os.Exit(m.Run())
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/messages"
@@ -21,7 +20,6 @@ import (
 type Store struct {
 	cfg    Config
 	log    *slog.Logger
-	id     string // of this process's writes
 	seals  *sealer
 	nc     *nats.Conn
 	js     jetstream.JetStream
@@ -32,15 +30,21 @@ type Store struct {
 	rev       uint64   // newest revision that is on disk and applied
 	epoch     uint64   // see Epoch
 	floor     uint64   // see Floor
+	blurred   uint64   // revisions below are not known one by one, see intake
 	past      []*table // one entry per remembered event, oldest first: whose it is
 	pastBytes int
 	expiry    deadlines
+	deleted   map[messages.Key]uint64 // what replay of a shared bucket has seen go, and when
+	advanced  chan struct{}           // closed when rev rises; nil when nobody waits
+	closed    bool
 
+	role    role // of a bucket that is shared
 	writer  *writer
 	feed    *feed
 	changes *publisher // nil when changes are not published
 	mark    *mark      // nil when the bucket's tail may be lost
 	stalled atomic.Pointer[error]
+	life    context.Context // ends with the store
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 }
@@ -53,7 +57,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	cfg.complete()
 	s := &Store{
-		cfg: cfg, id: nuid.Next(), tables: map[messages.Resource]*table{},
+		cfg: cfg, tables: map[messages.Resource]*table{},
 		log: cfg.Log.With("actor", "state", "bucket", cfg.Bucket),
 	}
 	for _, r := range cfg.Resources {
@@ -70,6 +74,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		}
 		if s.mark != nil {
 			err = errors.Join(err, s.mark.close())
+		}
+		if s.stop != nil {
+			s.stop()
 		}
 		return nil, fmt.Errorf("open bucket %s: %w", cfg.Bucket, err)
 	}
@@ -94,6 +101,11 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	if s.stream, err = s.ensureStream(ctx); err != nil {
 		return err
+	}
+	// The store outlives the call that opens it; Close ends it.
+	s.life, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if s.cfg.Shared {
+		return s.openShared(ctx)
 	}
 	last := s.stream.CachedInfo().State.LastSeq
 	if s.mark != nil {
@@ -123,19 +135,60 @@ func (s *Store) open(ctx context.Context) error {
 		}
 	}
 	s.rev, s.epoch, s.floor = epoch, epoch, epoch
-	s.feed = newFeed()
-	// The store outlives the call that opens it; Close ends it.
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
-	s.done.Go(func() { s.writer.run(run) })
-	s.done.Go(func() { s.feed.run(run) })
+	s.done.Go(func() { s.writer.run(s.life) })
 	if s.changes != nil {
-		s.done.Go(func() { s.changes.run(run) })
+		s.done.Go(func() { s.changes.run(s.life) })
+	}
+	s.serve()
+	return nil
+}
+
+// openShared reads the bucket as a follower.
+func (s *Store) openShared(ctx context.Context) error {
+	s.deleted = map[messages.Key]uint64{}
+	var rev, last uint64
+	err := errUnsure
+	for wait := firstPause; err != nil; {
+		rev, last, err = s.replayShared(ctx)
+		if err != nil && (errors.Is(err, messages.ErrInvalid) || errors.Is(err, messages.ErrDamaged) || !s.wait(ctx, &wait)) {
+			return err
+		}
 	}
 	if s.mark != nil {
-		s.done.Go(func() { s.mark.run(run, s.cfg.Clock) })
+		if err := s.awaitEnd(ctx, last); err != nil {
+			return err
+		}
+		if err := s.checkWhole(last, last); err != nil {
+			return err
+		}
 	}
+	s.rev, s.floor, s.deleted = rev, rev, nil
+	s.serve()
+	s.startPump()
 	return nil
+}
+
+// awaitEnd is mark.checkEnd for a bucket whose servers may still be bringing each other up to date.
+func (s *Store) awaitEnd(ctx context.Context, last uint64) error {
+	begun, wait := s.cfg.Clock.Now(), firstPause
+	for {
+		err := s.mark.checkEnd(last)
+		if err == nil || s.cfg.Clock.Since(begun) > electionWait || !s.wait(ctx, &wait) {
+			return err
+		}
+		if info, err := s.stream.Info(ctx); err == nil {
+			last = info.State.LastSeq
+		}
+	}
+}
+
+// serve starts what a store does in either role.
+func (s *Store) serve() {
+	s.feed = newFeed()
+	s.done.Go(func() { s.feed.run(s.life) })
+	if s.mark != nil {
+		s.done.Go(func() { s.mark.run(s.life, s.cfg.Clock) })
+	}
 }
 
 // checkWhole compares what replay has found with the mark, and moves the mark to it. The bucket
@@ -160,9 +213,20 @@ func (s *Store) checkWhole(last, epoch uint64) error {
 // Close lets accepted writes finish and ends the store. Later commits fail with
 // messages.ErrUnavailable.
 func (s *Store) Close(ctx context.Context) error {
-	err := s.writer.drain(ctx)
-	if s.changes != nil {
-		err = errors.Join(err, s.changes.drain(ctx))
+	var err error
+	if s.cfg.Shared {
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+		err = s.StepDown(ctx)
+		s.role.changing.Lock()
+		s.stopPump()
+		s.role.changing.Unlock()
+	} else {
+		err = s.writer.drain(ctx, s.writer.ending())
+		if s.changes != nil {
+			err = errors.Join(err, s.changes.drain(ctx))
+		}
 	}
 	s.stop()
 	s.done.Wait()
@@ -265,7 +329,11 @@ func (s *Store) Revision() uint64 {
 
 // Epoch identifies this opening of the bucket: it grows with every takeover, so that whoever gets
 // commands from two stores knows the newer one.
-func (s *Store) Epoch() uint64 { return s.epoch }
+func (s *Store) Epoch() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.epoch
+}
 
 // Get returns one object; ok is false when it does not exist.
 func (s *Store) Get(key messages.Key) (objects.Object, bool) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,6 +16,9 @@ import (
 
 // maxBatch is the most messages one atomic batch takes; nats-server allows 1000.
 const maxBatch = 256
+
+// maxWindow is the most operations that are under way to the servers of several members at once.
+const maxWindow = 512
 
 // ensureStream opens or creates the bucket. It looks first: a needless update writes to disk.
 func (s *Store) ensureStream(ctx context.Context) (jetstream.Stream, error) {
@@ -40,11 +44,12 @@ func (s *Store) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 		AllowAtomicPublish: !s.cfg.Async,
 		Storage:            s.storage(),
 		FirstSeq:           s.cfg.First,
+		Replicas:           s.cfg.Bus.Replicas(),
 	}
-	if s.cfg.Async && !s.cfg.Bus.InMemory() {
+	if s.cfg.Async && !s.cfg.Bus.InMemory() && want.Replicas == 1 {
 		want.PersistMode = jetstream.AsyncPersistMode
 	}
-	stream, err := ensure(ctx, s.js, want)
+	stream, err := s.ensure(ctx, s.js, want)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", want.Name, err)
 	}
@@ -68,11 +73,12 @@ func (s *Store) ensureChanges(ctx context.Context, nc *nats.Conn) (jetstream.Str
 		DenyDelete:  true,
 		DenyPurge:   true,
 		Storage:     s.storage(),
+		Replicas:    s.cfg.Bus.Replicas(),
 	}
-	if !s.cfg.Bus.InMemory() {
+	if !s.cfg.Bus.InMemory() && want.Replicas == 1 {
 		want.PersistMode = jetstream.AsyncPersistMode
 	}
-	stream, err := ensure(ctx, js, want)
+	stream, err := s.ensure(ctx, js, want)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", want.Name, err)
 	}
@@ -85,6 +91,32 @@ func (s *Store) storage() jetstream.StorageType {
 	}
 	return jetstream.FileStorage
 }
+
+// ensure opens or creates a stream. Members that start together find each other only after a while.
+func (s *Store) ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	wait := firstPause
+	for {
+		attempt, cancel := s.attempt(ctx)
+		stream, err := ensure(attempt, js, want)
+		cancel()
+		if err == nil || !s.cfg.Shared || !s.wait(ctx, &wait) {
+			return stream, err
+		}
+		s.log.Debug("stream cannot be had yet", "stream", want.Name, "err", err)
+	}
+}
+
+// attempt bounds one question to the servers of several members, which do not answer while they elect
+// a leader; it shall be asked again.
+func (s *Store) attempt(ctx context.Context) (context.Context, context.CancelFunc) {
+	if !s.cfg.Shared {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, attemptWait)
+}
+
+// attemptWait: see [Store.attempt].
+const attemptWait = 1500 * time.Millisecond
 
 func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	stream, err := js.Stream(ctx, want.Name)

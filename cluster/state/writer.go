@@ -2,12 +2,14 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
 
 	"github.com/troupe-run/troupe/messages"
 )
@@ -18,6 +20,8 @@ const (
 	batchFrom = 10
 	// ackTimeout is when a missing acknowledgement is taken for lost.
 	ackTimeout = 10 * time.Second
+	// sharedAckTimeout is the same where another member's server may answer instead.
+	sharedAckTimeout = 2 * time.Second
 	// maxTries is how often an operation is tried that the server refused or lost.
 	maxTries = 3
 )
@@ -28,12 +32,15 @@ const (
 // that the checks need.
 type writer struct {
 	store *Store
+	id    string // of this writer's records
 	inbox string
 	acks  chan *nats.Msg
+	sub   *nats.Subscription
 
 	mu     sync.Mutex
 	queue  []*txn
-	err    error // why no more writes are taken
+	asking []chan error // who wants to know whether this store still leads
+	err    error        // why no more writes are taken
 	signal chan struct{}
 	idle   chan struct{} // made by drain, closed when the queue is empty
 	ended  bool
@@ -45,7 +52,7 @@ type writer struct {
 }
 
 func newWriter(s *Store) *writer {
-	return &writer{store: s, inbox: s.nc.NewInbox(), acks: make(chan *nats.Msg, 2*maxBatch), signal: make(chan struct{}, 1)}
+	return &writer{store: s, id: nuid.Next(), inbox: s.nc.NewInbox(), acks: make(chan *nats.Msg, 4*maxWindow), signal: make(chan struct{}, 1)}
 }
 
 func (w *writer) enqueue(t *txn) error {
@@ -66,11 +73,11 @@ func (w *writer) wake() {
 	}
 }
 
-// drain refuses new writes and waits for those that were accepted.
-func (w *writer) drain(ctx context.Context) error {
+// drain refuses new writes, with the error why, and waits for those that were accepted.
+func (w *writer) drain(ctx context.Context, why error) error {
 	w.mu.Lock()
 	if w.err == nil {
-		w.err = fmt.Errorf("bucket is closed: %w", messages.ErrUnavailable)
+		w.err = why
 	}
 	idle := make(chan struct{})
 	if w.ended {
@@ -95,9 +102,15 @@ func (w *writer) run(ctx context.Context) {
 		if len(due) > 0 {
 			w.requeue(due)
 		}
-		if group := w.take(); len(group) > 0 {
-			if err := w.commit(ctx, group); err != nil {
-				w.fail(err, group)
+		// Whoever asked before a publish is answered by its acknowledgement.
+		asking := w.takeAsking()
+		if group := w.take(); len(group) > 0 || len(asking) > 0 {
+			err := w.commit(ctx, group)
+			for _, ask := range asking {
+				ask <- err
+			}
+			if err != nil {
+				w.fail(err)
 				return
 			}
 			continue
@@ -115,7 +128,7 @@ func (w *writer) run(ctx context.Context) {
 		}
 		stop()
 		if ctx.Err() != nil {
-			w.fail(fmt.Errorf("bucket is closed: %w", messages.ErrUnavailable), nil)
+			w.fail(w.ending())
 			return
 		}
 	}
@@ -137,7 +150,7 @@ func (w *writer) take() []*txn {
 	taken := make(map[messages.Key]bool, min(len(queue), maxBatch))
 	ops := 0
 	for i, t := range queue {
-		if ops+len(t.ops) > maxBatch {
+		if ops+len(t.ops) > w.room() {
 			rest = append(rest, queue[i:]...)
 			break
 		}
@@ -177,46 +190,134 @@ func (w *writer) requeue(ts []*txn) {
 	w.wake()
 }
 
-// fail answers all queued transactions and those given with err; no more are taken.
-func (w *writer) fail(err error, group []*txn) {
+// fail answers all queued transactions with err; no more are taken.
+func (w *writer) fail(err error) {
 	w.mu.Lock()
 	w.err, w.ended = err, true
-	group = append(group, w.queue...)
-	w.queue = nil
+	group, asking := w.queue, w.asking
+	w.queue, w.asking = nil, nil
 	if w.idle != nil {
 		close(w.idle)
 		w.idle = nil
 	}
 	w.mu.Unlock()
+	for _, ask := range asking {
+		ask <- err
+	}
+	refuse(group, err)
+}
+
+func refuse(group []*txn, err error) {
 	for _, t := range group {
 		t.done <- fmt.Errorf("write %s: %w", t.ops[0].Key, err)
 	}
 }
 
-// commit publishes one group and settles each of its transactions. An error is final: this store
-// cannot write any more.
+// ending is why a writer that stops takes no more.
+func (w *writer) ending() error {
+	if w.store.cfg.Shared {
+		return errElsewhere
+	}
+	return fmt.Errorf("bucket is closed: %w", messages.ErrUnavailable)
+}
+
+// room is how many operations one group may have.
+func (w *writer) room() int {
+	if w.store.cfg.Shared {
+		return maxWindow
+	}
+	return maxBatch
+}
+
+// confirm returns when it is certain that no other store had taken the bucket over when it was called.
+func (w *writer) confirm(ctx context.Context) error {
+	ask := make(chan error, 1)
+	w.mu.Lock()
+	if w.err != nil {
+		defer w.mu.Unlock()
+		return w.err
+	}
+	w.asking = append(w.asking, ask)
+	w.wake()
+	w.mu.Unlock()
+	select {
+	case err := <-ask:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("consistent read: %w: %w", ctx.Err(), messages.ErrUnavailable)
+	}
+}
+
+func (w *writer) takeAsking() []chan error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	asking := w.asking
+	w.asking = nil
+	return asking
+}
+
+// commit publishes one group and settles each of its transactions; without any it publishes a record
+// of the store's own. An error is final: this store cannot write any more.
 func (w *writer) commit(ctx context.Context, group []*txn) error {
 	now := w.store.cfg.Clock.Now()
 	msgs, err := w.records(group, now)
 	if err != nil {
+		refuse(group, err)
 		return err
+	}
+	if len(group) == 0 {
+		msgs = []*nats.Msg{w.ownRecord(barrierRecord)}
 	}
 	base := w.last
 	atomic := slices.ContainsFunc(group, func(t *txn) bool { return len(t.ops) > 1 })
 	if err = w.publish(ctx, msgs, atomic); err == nil {
 		w.last = base + uint64(len(msgs))
+		if len(group) == 0 {
+			base = w.last
+		}
 		w.store.moveMark(group, base, w.last)
 		w.store.apply(group, base, now)
 		return nil
 	}
 	w.store.log.Warn("write not acknowledged, reading back", "rev", base, "count", len(msgs), "err", err)
-	landed, recoverErr := w.recover(ctx, base, msgs)
-	if recoverErr != nil {
-		w.store.stalled.Store(&recoverErr)
-		return recoverErr
+	landed, sure, recoverErr := w.recover(ctx, base, msgs)
+	switch {
+	case recoverErr == nil:
+		w.settle(group, base, now, landed, err)
+		return nil
+	case w.store.cfg.Shared && errors.Is(recoverErr, messages.ErrFenced):
+		w.giveUp(group, base, now, landed, sure)
+		return errElsewhere
 	}
-	w.settle(group, base, now, landed, err)
-	return nil
+	if w.store.cfg.Shared { // this store steps down
+		refuse(group, errUnsure)
+		return errElsewhere
+	}
+	w.store.stalled.Store(&recoverErr)
+	refuse(group, recoverErr)
+	return recoverErr
+}
+
+// giveUp settles the last group of a store that was replaced: of its operations the first ones landed,
+// up to sure nobody can tell, and the others never will.
+func (w *writer) giveUp(group []*txn, base uint64, now time.Time, landed, sure int) {
+	n, ops := 0, 0
+	for n < len(group) && ops+len(group[n].ops) <= landed {
+		ops += len(group[n].ops)
+		n++
+	}
+	w.store.moveMark(group[:n], base, base+uint64(ops))
+	if n > 0 {
+		w.store.apply(group[:n], base, now)
+	}
+	for _, t := range group[n:] {
+		why := errElsewhere
+		if ops < sure {
+			why = errUnsure
+		}
+		ops += len(t.ops)
+		refuse([]*txn{t}, why)
+	}
 }
 
 // moveMark moves the mark to what the bucket holds with a group at the sequences after base, and up to

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -21,9 +23,12 @@ import (
 )
 
 // Get implements storage.Interface.
-func (s *Storage) Get(_ context.Context, key string, opts storage.GetOptions, out runtime.Object) error {
+func (s *Storage) Get(ctx context.Context, key string, opts storage.GetOptions, out runtime.Object) error {
 	full, k, err := s.key(key)
 	if err != nil {
+		return err
+	}
+	if err := s.fresh(ctx, full, opts.ResourceVersion); err != nil {
 		return err
 	}
 	e, rev, ok := s.cfg.Store.Lookup(k)
@@ -37,6 +42,33 @@ func (s *Storage) Get(_ context.Context, key string, opts storage.GetOptions, ou
 		return runtime.SetZeroValue(out)
 	}
 	return storage.NewKeyNotFoundError(full, 0)
+}
+
+// futureWait is how long a read waits for a revision that this store has not reached.
+const futureWait = 3 * time.Second
+
+// fresh brings the store up to what a read with a resource version asks for: without one the newest
+// state there is, with 0 whatever there is, and otherwise at least that revision. Of those only a store
+// that another member writes has anything to wait for.
+func (s *Storage) fresh(ctx context.Context, key, resourceVersion string) error {
+	store := s.cfg.Store
+	if store.Leads() && resourceVersion != "" || resourceVersion == "0" {
+		return nil
+	}
+	if resourceVersion == "" {
+		if err := store.Consistent(ctx); err != nil {
+			return writeError(key, err)
+		}
+		return nil
+	}
+	want, err := s.versioner.ParseResourceVersion(resourceVersion)
+	if err != nil {
+		return nil // said so later, in the words for it
+	}
+	ctx, cancel := context.WithTimeout(ctx, futureWait)
+	defer cancel()
+	_ = store.WaitFor(ctx, want) // said so later, too
+	return nil
 }
 
 // atLeast refuses to answer for a revision this store has not reached.
@@ -92,6 +124,15 @@ func (s *Storage) GetList(ctx context.Context, key string, opts storage.ListOpti
 		return err
 	}
 	from := strings.TrimPrefix(continueKey, s.prefix)
+	if continueKey == "" {
+		if err := s.fresh(ctx, full, opts.ResourceVersion); err != nil {
+			return err
+		}
+	} else if at > 0 {
+		if err := s.fresh(ctx, full, strconv.FormatInt(at, 10)); err != nil {
+			return err
+		}
+	}
 	items, rev, err := s.cfg.Store.ListAt(s.cfg.Resource, prefix, from, uint64(at))
 	if err != nil {
 		return listError(err, uint64(at), rev, continueKey, full)

@@ -97,7 +97,10 @@ func (s *Storage) Versioner() storage.Versioner { return s.versioner }
 func (s *Storage) ReadinessCheck() error { return nil }
 
 // GetCurrentResourceVersion implements storage.Interface.
-func (s *Storage) GetCurrentResourceVersion(context.Context) (uint64, error) {
+func (s *Storage) GetCurrentResourceVersion(ctx context.Context) (uint64, error) {
+	if err := s.cfg.Store.Consistent(ctx); err != nil {
+		return 0, writeError(s.prefix, err)
+	}
 	return s.cfg.Store.Revision(), nil
 }
 

@@ -55,6 +55,11 @@ func (s *Storage) Watch(ctx context.Context, key string, opts storage.ListOption
 	if err != nil {
 		return nil, err
 	}
+	if opts.ResourceVersion == "" {
+		if err := s.fresh(ctx, key, ""); err != nil {
+			return nil, err
+		}
+	}
 	w := &watcher{
 		storage: s, path: path, recursive: opts.Recursive, pred: opts.Predicate, from: rev,
 		bookmarks: opts.Predicate.AllowWatchBookmarks || opts.ProgressNotify,

@@ -96,6 +96,7 @@ func (s *Storage) GuaranteedUpdate(ctx context.Context, key string, out runtime.
 	if err != nil {
 		return err
 	}
+	newest := s.newest(full)
 	for {
 		e, _, ok := s.cfg.Store.Lookup(k)
 		var current runtime.Object
@@ -105,13 +106,20 @@ func (s *Storage) GuaranteedUpdate(ctx context.Context, key string, out runtime.
 		case ignoreNotFound:
 			current = s.cfg.New()
 		default:
+			if again, err := newest.look(ctx); again {
+				continue
+			} else if err != nil {
+				return err
+			}
 			return storage.NewKeyNotFoundError(full, 0)
 		}
-		if err := preconditions.Check(full, current); err != nil {
-			return err
-		}
-		next, ttl, err := update(current, storage.ResponseMeta{ResourceVersion: e.Rev, TTL: s.ttl(e)})
+		next, ttl, err := s.change(full, current, e, preconditions, update)
 		if err != nil {
+			if again, lookErr := newest.look(ctx); again {
+				continue
+			} else if lookErr != nil {
+				return lookErr
+			}
 			return err
 		}
 		op, err := s.put(ctx, k, e.Rev, next, deref(ttl))
@@ -120,6 +128,9 @@ func (s *Storage) GuaranteedUpdate(ctx context.Context, key string, out runtime.
 		}
 		if ok && state.SumOf(op.Data) == e.Sum {
 			// Nothing to write, if that still is the newest state.
+			if _, err := newest.look(ctx); err != nil {
+				return err
+			}
 			if now, _, ok := s.cfg.Store.Lookup(k); ok && now.Rev == e.Rev {
 				return give(ctx, out, e.Object)
 			}
@@ -132,6 +143,37 @@ func (s *Storage) GuaranteedUpdate(ctx context.Context, key string, out runtime.
 			return writeError(full, err)
 		}
 	}
+}
+
+func (s *Storage) change(full string, current runtime.Object, e state.Entry, preconditions *storage.Preconditions, update storage.UpdateFunc) (runtime.Object, *uint64, error) {
+	if err := preconditions.Check(full, current); err != nil {
+		return nil, nil, err
+	}
+	return update(current, storage.ResponseMeta{ResourceVersion: e.Rev, TTL: s.ttl(e)})
+}
+
+// newest guards against refusing a write by what a store shows that another member writes, and that may
+// be a moment behind: what was refused is looked at once more.
+type newest struct {
+	store *state.Store
+	key   string
+	sure  bool
+}
+
+func (s *Storage) newest(key string) *newest {
+	return &newest{s.cfg.Store, key, s.cfg.Store.Leads()}
+}
+
+// look brings the store up to date and says whether to look again.
+func (n *newest) look(ctx context.Context) (again bool, err error) {
+	if n.sure {
+		return false, nil
+	}
+	n.sure = true
+	if err := n.store.Consistent(ctx); err != nil {
+		return false, writeError(n.key, err)
+	}
+	return true, nil
 }
 
 func deref(ttl *uint64) uint64 {
@@ -157,16 +199,15 @@ func (s *Storage) Delete(ctx context.Context, key string, out runtime.Object, pr
 	if err != nil {
 		return err
 	}
+	newest := s.newest(full)
 	for {
 		e, _, ok := s.cfg.Store.Lookup(k)
-		if !ok {
-			return storage.NewKeyNotFoundError(full, 0)
-		}
-		current := state.ShallowCopy(e.Object)
-		if err := preconditions.Check(full, current); err != nil {
-			return err
-		}
-		if err := validate(ctx, current); err != nil {
+		if err := deletable(ctx, full, e, ok, preconditions, validate); err != nil {
+			if again, lookErr := newest.look(ctx); again {
+				continue
+			} else if lookErr != nil {
+				return lookErr
+			}
 			return err
 		}
 		switch rev, err := s.cfg.Store.Commit(ctx, state.Op{Key: k, Expect: e.Rev, User: userOf(ctx)}); {
@@ -176,6 +217,17 @@ func (s *Storage) Delete(ctx context.Context, key string, out runtime.Object, pr
 			return writeError(full, err)
 		}
 	}
+}
+
+func deletable(ctx context.Context, full string, e state.Entry, ok bool, preconditions *storage.Preconditions, validate storage.ValidateObjectFunc) error {
+	if !ok {
+		return storage.NewKeyNotFoundError(full, 0)
+	}
+	current := state.ShallowCopy(e.Object)
+	if err := preconditions.Check(full, current); err != nil {
+		return err
+	}
+	return validate(ctx, current)
 }
 
 // stale says that a write lost against another, so that it may succeed on the newest state.
