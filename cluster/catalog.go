@@ -7,6 +7,7 @@ import (
 	"github.com/troupe-run/troupe/actors/certificates"
 	"github.com/troupe-run/troupe/actors/controller"
 	"github.com/troupe-run/troupe/actors/deployment"
+	"github.com/troupe-run/troupe/actors/disruption"
 	"github.com/troupe-run/troupe/actors/endpoints"
 	"github.com/troupe-run/troupe/actors/gc"
 	"github.com/troupe-run/troupe/actors/namespace"
@@ -39,6 +40,8 @@ func specs(id identity) []func(controller.Deps) controller.Spec {
 		gc.Spec,
 		gc.PodSpec,
 		nodelifecycle.Spec,
+		disruption.Spec,
+		disruption.StaleSpec,
 	}
 }
 
