@@ -59,6 +59,8 @@ type Config struct {
 	// read again when they change; loopback and the names within the cluster keep the authority's.
 	// Empty means certificates of the authority alone.
 	TLSCert, TLSKey string
+	// MaxWatches is how many watches one user may have at a time. 0 means 10,000.
+	MaxWatches int
 	// Issuer is the issuer of service account tokens. Empty means auth.DefaultIssuer.
 	Issuer string
 	// Version is added to Kubernetes' version in /version, as build metadata. Empty adds nothing.
@@ -110,6 +112,9 @@ func (c *Config) complete() {
 	}
 	if c.Issuer == "" {
 		c.Issuer = auth.DefaultIssuer
+	}
+	if c.MaxWatches == 0 {
+		c.MaxWatches = defaultMaxWatches
 	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}

@@ -4,15 +4,18 @@ import (
 	"context"
 	"fmt"
 
+	metainternal "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage"
+	storageerr "k8s.io/apiserver/pkg/storage/errors"
 	"k8s.io/apiserver/pkg/storage/names"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 
@@ -138,6 +141,15 @@ func (r *registry) Update(ctx context.Context, name string, info rest.UpdatedObj
 		}
 	}
 	return out, created, err
+}
+
+// Watch follows the objects; a version that is none is the client's fault.
+func (r *registry) Watch(ctx context.Context, opts *metainternal.ListOptions) (watch.Interface, error) {
+	w, err := r.Store.Watch(ctx, opts)
+	if err != nil {
+		return nil, storageerr.InterpretWatchError(err, r.DefaultQualifiedResource, "")
+	}
+	return w, nil
 }
 
 func (r *registry) beginCreate(ctx context.Context, obj runtime.Object, _ *metav1.CreateOptions) (genericregistry.FinishFunc, error) {

@@ -30,12 +30,10 @@ func (s *Server) Run(ctx context.Context) error {
 			defer requests.Done()
 			s.generic.Handler.ServeHTTP(w, r)
 		}),
-		MaxHeaderBytes:    1 << 20,
-		IdleTimeout:       90 * time.Second,
-		ReadHeaderTimeout: 32 * time.Second,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return base },
+		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return base },
 	}
+	bound(srv)
 	serve := func(ln net.Listener) error { return srv.Serve(ln) }
 	if !s.cfg.Insecure {
 		cfg, follow, err := s.tls()

@@ -133,6 +133,9 @@ func (s *Server) assemble() error {
 	c.HealthzChecks, c.LivezChecks, c.ReadyzChecks = checks, checks, append(checks[:len(checks):len(checks)], s.readyCheck())
 	c.DisabledPostStartHooks = sets.NewString("max-in-flight-filter")
 	c.AdmissionControl = s.admission
+	c.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
+		return genericapiserver.DefaultBuildHandlerChain(s.limit(handler), c)
+	}
 	generic, err := c.Complete(nil).New("troupe", genericapiserver.NewEmptyDelegateWithCustomHandler(http.HandlerFunc(http.NotFound)))
 	if err != nil {
 		return fmt.Errorf("assemble generic server: %w", err)
