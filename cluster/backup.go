@@ -9,20 +9,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"k8s.io/apiserver/pkg/authentication/user"
-
 	"github.com/troupe-run/troupe/cluster/api"
 	"github.com/troupe-run/troupe/cluster/api/kinds"
-	"github.com/troupe-run/troupe/cluster/auth"
 	"github.com/troupe-run/troupe/cluster/bus"
 	"github.com/troupe-run/troupe/cluster/state"
 	"github.com/troupe-run/troupe/messages"
-	"github.com/troupe-run/troupe/messages/stream"
 )
 
 // A backup is gzip of lines of JSON: a BackupInfo, then what state.Snapshot writes. It has the
@@ -44,30 +40,7 @@ type BackupInfo struct {
 	Keys map[string][]byte `json:"keys"`
 }
 
-// serveBackups answers those who ask for a backup until the bus closes.
-func (c *Cluster) serveBackups(context.Context) error {
-	l, err := stream.Listen(c.bus.Conn(), messages.Backup(c.cfg.Region))
-	if err != nil {
-		return fmt.Errorf("serve backups: %w", err)
-	}
-	c.backups = l
-	c.serving.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.serving.Go(func() {
-				if err := errors.Join(c.writeBackup(conn), conn.Close()); err != nil {
-					c.cfg.Log.Warn("backup not written", "err", err)
-				}
-			})
-		}
-	})
-	return nil
-}
-
-func (c *Cluster) writeBackup(w io.Writer) error {
+func (c *Cluster) writeBackup(_ context.Context, w net.Conn) error {
 	snapshot := c.state.Snapshot()
 	info := BackupInfo{Format: backupFormat, Region: c.cfg.Region, Revision: snapshot.Revision, Objects: snapshot.Count, At: c.cfg.Clock.Now().UTC(), Keys: map[string][]byte{}}
 	dir := keysDir(c.cfg.DataDir)
@@ -94,23 +67,9 @@ func (c *Cluster) writeBackup(w io.Writer) error {
 // Backup asks the cluster of a data folder, whose NATS is at url, for a backup and writes it to w.
 // It is whole only if there is no error.
 func Backup(ctx context.Context, dataDir, url, region string, w io.Writer) (BackupInfo, error) {
-	a, err := auth.Open(auth.Config{Dir: keysDir(dataDir)})
+	conn, err := dialControl(ctx, dataDir, url, "troupe-backup", messages.Backup(region))
 	if err != nil {
 		return BackupInfo{}, err
-	}
-	const name = "troupe-backup"
-	tls, err := a.ClientTLS(name, user.SystemPrivilegedGroup)
-	if err != nil {
-		return BackupInfo{}, err
-	}
-	nc, err := nats.Connect(url, nats.Secure(tls), nats.Name(name))
-	if err != nil {
-		return BackupInfo{}, fmt.Errorf("connect to %s: %w", url, err)
-	}
-	defer nc.Close()
-	conn, err := stream.Dial(ctx, nc, messages.Backup(region))
-	if err != nil {
-		return BackupInfo{}, fmt.Errorf("ask for a backup: %w", err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()

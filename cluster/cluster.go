@@ -45,10 +45,11 @@ type Cluster struct {
 	api       *api.Server
 	stage     *stage.System
 	beats     *nodes.Beats
-	backups   net.Listener // of those who want a backup
+	services  []net.Listener // see serveControl
 	failed    chan error
 	serving   sync.WaitGroup
 	stopAPI   context.CancelFunc
+	stopSelf  context.CancelFunc
 }
 
 // Start starts a control plane and returns when its API is ready. On error nothing is left running.
@@ -58,14 +59,14 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 		return nil, err
 	}
 	cfg.complete()
-	c := &Cluster{cfg: cfg, failed: make(chan error, 1), stopAPI: func() {},
+	c := &Cluster{cfg: cfg, failed: make(chan error, 1), stopAPI: func() {}, stopSelf: func() {},
 		stage: stage.New(stage.Config{Log: cfg.Log}), beats: nodes.NewBeats()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	for _, step := range []func(context.Context) error{c.openAuthority, c.startBus, c.openState, c.startAPI, c.startActors, c.serveBackups} {
+	for _, step := range []func(context.Context) error{c.openAuthority, c.startBus, c.openState, c.startAPI, c.startActors, c.serveControl} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -77,9 +78,10 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 func (c *Cluster) Close(ctx context.Context) error {
 	errs := []error{c.stage.Shutdown(ctx)}
 	c.stopAPI()
-	if c.backups != nil {
-		errs = append(errs, c.backups.Close())
+	for _, l := range c.services {
+		errs = append(errs, l.Close())
 	}
+	c.stopSelf()
 	c.serving.Wait()
 	if c.api == nil { // the server closes it otherwise
 		for _, l := range append(c.cfg.Also, c.cfg.Listener) {

@@ -17,7 +17,7 @@ func (c *Cluster) openState(ctx context.Context) (err error) {
 	if c.state, err = state.Open(ctx, state.Config{Bus: c.bus, Resources: own, Changes: &state.Changes{}, Clock: c.cfg.Clock, Log: c.cfg.Log}); err != nil {
 		return fmt.Errorf("open the state: %w", err)
 	}
-	if c.events, err = state.Open(ctx, state.Config{Bus: c.bus, Bucket: messages.EventsBucket, Resources: events, TTL: eventTTL, Async: true,
+	if c.events, err = state.Open(ctx, state.Config{Bus: c.bus, Bucket: messages.EventsBucket, Resources: events, TTL: eventTTL, Async: true, Sealed: []messages.Resource{},
 		Clock: c.cfg.Clock, Log: c.cfg.Log}); err != nil {
 		return fmt.Errorf("open the events: %w", err)
 	}

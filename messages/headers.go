@@ -3,6 +3,8 @@ package messages
 // Headers of a record in a state bucket and of the change it causes; both carry the object as
 // Kubernetes JSON, a deletion the last object.
 const (
+	// HeaderFormat is the number of the layout of a record or change, see [Format]. Absent, it is 1.
+	HeaderFormat = "Troupe-Format"
 	// HeaderVerb is one of the Verb constants.
 	HeaderVerb = "Troupe-Verb"
 	// HeaderKind is the object's "<apiVersion>/<kind>", such as "apps/v1/Deployment".
@@ -25,6 +27,10 @@ const (
 	// HeaderBucket is the bucket a change comes from; revisions count within one bucket.
 	HeaderBucket = "Troupe-Bucket"
 )
+
+// Format is the newest layout of records and changes that this program reads, and the one it writes.
+// It grows when an older program could not read what a newer one writes; older layouts stay readable.
+const Format = 1
 
 // Values of HeaderVerb.
 const (

@@ -201,6 +201,9 @@ func ProxySnapshot(region string) string { return "troupe." + EscapeToken(region
 // Backup is where a control plane hands out backups, as byte streams.
 func Backup(region string) string { return "troupe." + EscapeToken(region) + ".control.backup" }
 
+// Rotation is where a control plane changes its sealing key and tells how far it is, as a byte stream.
+func Rotation(region string) string { return "troupe." + EscapeToken(region) + ".control.rotation" }
+
 // StateWrites is where the member that writes a bucket takes the writes of others, and StateReads
 // where it tells them how far it is.
 func StateWrites(region, bucket string) string {

@@ -226,7 +226,8 @@ func (p *publisher) run(ctx context.Context) {
 }
 
 func (p *publisher) publish(c *change) error {
-	h := make(nats.Header, 7)
+	h := make(nats.Header, 8)
+	h[messages.HeaderFormat] = formatHeader
 	h[messages.HeaderBucket] = []string{p.store.cfg.Bucket}
 	h[messages.HeaderRevision] = []string{strconv.FormatUint(c.rev, 10)}
 	if c.header == nil {

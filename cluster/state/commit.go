@@ -28,8 +28,9 @@ type Op struct {
 	// User is on whose behalf the write is done, for whoever looks back; it may be empty.
 	User string
 
-	body []byte // Data as it is published: sealed or not
-	seal string // the key's id when it is
+	body  []byte // Data as it is published: sealed or not
+	seal  string // the key's id when it is
+	until int64  // when the object ends, instead of by TTL
 }
 
 func (o *Op) verb() string {
@@ -194,11 +195,13 @@ func (s *Store) apply(group []*txn, base uint64, now time.Time) {
 			e := Event{Change: objects.Change{Key: op.Key, Rev: rev, New: op.Object}, size: len(op.Data)}
 			if op.Object != nil {
 				setRevision(op.Object, rev)
-				entry := Entry{Object: op.Object, Rev: rev, Sum: t.sums[i], Size: len(op.Data), Expires: s.expires(op.TTL, now)}
+				entry := Entry{Object: op.Object, Rev: rev, Sum: t.sums[i], Size: len(op.Data), Expires: s.endOf(op, now)}
 				e.Old = tab.put(op.Key, entry)
 				s.schedule(op.Key, entry.Expires)
+				s.noteSeal(op.Key, op.seal)
 			} else if e.Old = tab.remove(op.Key); e.Old != nil {
 				e.Last = WithRevision(e.Old, rev)
+				delete(s.stale, op.Key)
 			}
 			s.record(tab, e)
 			touched[tab] = struct{}{}

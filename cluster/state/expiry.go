@@ -19,6 +19,14 @@ func (s *Store) expires(ttl time.Duration, now time.Time) int64 {
 	return now.Add(ttl + time.Second - time.Nanosecond).Unix()
 }
 
+// endOf returns the Unix second at which what op writes now ends; 0 is never.
+func (s *Store) endOf(op *Op, now time.Time) int64 {
+	if op.until != 0 {
+		return op.until
+	}
+	return s.expires(op.TTL, now)
+}
+
 // schedule notes when key ends. The caller holds the lock.
 func (s *Store) schedule(key messages.Key, at int64) {
 	if at != 0 {

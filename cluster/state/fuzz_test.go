@@ -59,7 +59,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add("$KV.state.epoch", "", "", "", []byte(nil))
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	f.Fuzz(func(t *testing.T, subject, sealed, expires, operation string, data []byte) {
-		s := &Store{tables: map[messages.Resource]*table{}, seals: seals, log: log}
+		s := &Store{tables: map[messages.Resource]*table{}, stale: map[messages.Key]string{}, seals: seals, log: log}
 		for _, r := range []Resource{
 			{Resource: messages.Pods, New: func() objects.Object { return &corev1.Pod{} }},
 			{Resource: messages.Secrets, New: func() objects.Object { return &corev1.Secret{} }},

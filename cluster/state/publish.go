@@ -44,12 +44,13 @@ func (w *writer) records(group []*txn, now time.Time) ([]*nats.Msg, error) {
 				}
 				op.body, op.seal = s.seals.seal(op.Key, op.Data)
 			}
-			h := make(nats.Header, 8)
+			h := make(nats.Header, 9)
+			h[messages.HeaderFormat] = formatHeader
 			if op.Object == nil {
 				h[kvOperation] = []string{kvPurge}
 				h[jetstream.MsgRollup] = []string{jetstream.MsgRollupSubject}
 				h[jetstream.MsgTTLHeader] = []string{s.cfg.TombstoneTTL.String()}
-			} else if at := s.expires(op.TTL, now); at != 0 {
+			} else if at := s.endOf(op, now); at != 0 {
 				h[messages.HeaderExpires] = []string{strconv.FormatInt(at, 10)}
 			}
 			if op.seal != "" {
@@ -232,7 +233,7 @@ func (w *writer) ownRecord(record string) *nats.Msg {
 	w.number++
 	return &nats.Msg{
 		Subject: messages.StateRecord(w.store.cfg.Bucket, record),
-		Header:  nats.Header{messages.HeaderWriter: {w.op(w.number)}},
+		Header:  nats.Header{messages.HeaderFormat: formatHeader, messages.HeaderWriter: {w.op(w.number)}},
 	}
 }
 

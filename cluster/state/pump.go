@@ -182,6 +182,9 @@ func (s *Store) decodeFollowed(r raw) (followed, error) {
 
 // decodeRaw returns what a record holds; for a deletion the last object, if it is known.
 func (s *Store) decodeRaw(key messages.Key, r raw) (obj objects.Object, sum Sum, data []byte, expires int64, err error) {
+	if err = checkFormat(r.header); err != nil {
+		return nil, sum, nil, 0, err
+	}
 	if data, err = s.seals.open(key, r.data, r.header.Get(messages.HeaderSealed)); err != nil {
 		return nil, sum, nil, 0, err
 	}

@@ -149,6 +149,9 @@ func (s *Store) load(m jetstream.Msg) error {
 		return err
 	}
 	rev, h := meta.Sequence.Stream, m.Headers()
+	if err := checkFormat(h); err != nil {
+		return fmt.Errorf("%s at revision %d: %w", key, rev, err)
+	}
 	t := s.table(key.Resource)
 	if h.Get(kvOperation) == kvPurge {
 		if s.cfg.Shared {
@@ -185,5 +188,6 @@ func (s *Store) load(m jetstream.Msg) error {
 	if !s.cfg.Shared { // a follower does not care, and a leader looks again
 		s.schedule(key, e.Expires)
 	}
+	s.noteSeal(key, h.Get(messages.HeaderSealed))
 	return nil
 }

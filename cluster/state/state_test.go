@@ -34,6 +34,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, crashingWriter(dir, os.Getenv(crashRound)))
 		os.Exit(1)
 	}
+	if dir := os.Getenv(rotateDir); dir != "" {
+		fmt.Fprintln(os.Stderr, rotatingWriter(dir))
+		os.Exit(1)
+	}
 	if setup := os.Getenv(memberEnv); setup != "" {
 		if err := runMember(setup); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -37,9 +37,11 @@ type Store struct {
 	deleted   map[messages.Key]uint64 // what replay of a shared bucket has seen go, and when
 	advanced  chan struct{}           // closed when rev rises; nil when nobody waits
 	closed    bool
+	stale     map[messages.Key]string // objects that are to be sealed anew, and the key's id they have
 
 	role    role // of a bucket that is shared
 	writer  *writer
+	sealing *resealer
 	feed    *feed
 	changes *publisher // nil when changes are not published
 	mark    *mark      // nil when the bucket's tail may be lost
@@ -57,7 +59,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	cfg.complete()
 	s := &Store{
-		cfg: cfg, tables: map[messages.Resource]*table{},
+		cfg: cfg, tables: map[messages.Resource]*table{}, stale: map[messages.Key]string{},
 		log: cfg.Log.With("actor", "state", "bucket", cfg.Bucket),
 	}
 	for _, r := range cfg.Resources {
@@ -96,6 +98,11 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	if !s.cfg.Async && !s.cfg.Bus.InMemory() {
 		if s.mark, err = openMark(s.cfg.Bus.DataDir(), s.cfg.Bucket); err != nil {
+			return err
+		}
+	}
+	if !s.cfg.Shared { // members that start do not have the stream yet; they look at each record
+		if err := s.checkEpochFormat(ctx); err != nil {
 			return err
 		}
 	}
@@ -186,6 +193,10 @@ func (s *Store) awaitEnd(ctx context.Context, last uint64) error {
 func (s *Store) serve() {
 	s.feed = newFeed()
 	s.done.Go(func() { s.feed.run(s.life) })
+	s.sealing = newResealer(s)
+	if !s.cfg.Shared {
+		s.done.Go(func() { s.sealing.run(s.life) })
+	}
 	if s.mark != nil {
 		s.done.Go(func() { s.mark.run(s.life, s.cfg.Clock) })
 	}

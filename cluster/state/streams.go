@@ -42,10 +42,10 @@ func (s *Store) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 		DenyDelete:         true,
 		AllowMsgTTL:        true,
 		AllowAtomicPublish: !s.cfg.Async,
-		Storage:            s.storage(),
 		FirstSeq:           s.cfg.First,
 		Replicas:           s.cfg.Bus.Replicas(),
 	}
+	s.onDisk(&want)
 	if s.cfg.Async && !s.cfg.Bus.InMemory() && want.Replicas == 1 {
 		want.PersistMode = jetstream.AsyncPersistMode
 	}
@@ -72,9 +72,9 @@ func (s *Store) ensureChanges(ctx context.Context, nc *nats.Conn) (jetstream.Str
 		AllowDirect: true,
 		DenyDelete:  true,
 		DenyPurge:   true,
-		Storage:     s.storage(),
 		Replicas:    s.cfg.Bus.Replicas(),
 	}
+	s.onDisk(&want)
 	if !s.cfg.Bus.InMemory() && want.Replicas == 1 {
 		want.PersistMode = jetstream.AsyncPersistMode
 	}
@@ -85,11 +85,15 @@ func (s *Store) ensureChanges(ctx context.Context, nc *nats.Conn) (jetstream.Str
 	return stream, nil
 }
 
-func (s *Store) storage() jetstream.StorageType {
+// onDisk says where a stream is kept. On disk the server compresses each block of messages when it
+// begins the next one, so that a write costs nothing; blocks from before stay as they are until they
+// are rewritten. A stream that was made without it is compressed from the server's next start on.
+func (s *Store) onDisk(c *jetstream.StreamConfig) {
 	if s.cfg.Bus.InMemory() {
-		return jetstream.MemoryStorage
+		c.Storage = jetstream.MemoryStorage
+		return
 	}
-	return jetstream.FileStorage
+	c.Storage, c.Compression = jetstream.FileStorage, jetstream.S2Compression
 }
 
 // ensure opens or creates a stream. Members that start together find each other only after a while.

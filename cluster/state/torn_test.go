@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,6 +78,61 @@ func TestTornTail(t *testing.T) {
 				t.Log(err)
 			})
 		}
+	}
+}
+
+// TestDamagedBlock damages a block that the server has filled and compressed. What was in it is lost
+// as a whole, and that has to be said.
+func TestDamagedBlock(t *testing.T) {
+	t.Parallel()
+	whole := t.TempDir()
+	b := startBus(t, whole)
+	s := open(t, b, nil)
+	acked := map[string]written{}
+	for i := range 20 {
+		p := pod(fmt.Sprint("p", i), "")
+		p.Annotations = map[string]string{"big": strings.Repeat(fmt.Sprint("text ", i, " "), 100_000)}
+		acked[p.Name] = written{i: 1, step: updated, rev: commit(t, s, op(t, s, p, 0))}
+	}
+	first := filepath.Join("jetstream/$G/streams/KV_state/msgs/1.blk")
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		content, err := os.ReadFile(filepath.Join(whole, first))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.HasPrefix(content, []byte("cmp")) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the first block is not compressed")
+		}
+	}
+	for name, do := range map[string]func([]byte) []byte{
+		"nothing":      func(b []byte) []byte { return b },
+		"cut":          func(b []byte) []byte { return b[:len(b)-100] },
+		"half":         func(b []byte) []byte { return b[:len(b)/2] },
+		"flipped":      func(b []byte) []byte { b[len(b)/2] ^= 4; return b },
+		"head flipped": func(b []byte) []byte { b[1] ^= 4; return b },
+		"empty":        func([]byte) []byte { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(whole)); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, first)
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, do(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			err = reopen(t, dir, acked)
+			if err != nil && !errors.Is(err, messages.ErrDamaged) || (err == nil) != (name == "nothing") {
+				t.Errorf("opening says %v", err)
+			}
+		})
 	}
 }
 
