@@ -14,6 +14,7 @@ import (
 	"github.com/troupe-run/troupe/actors/nodelifecycle"
 	"github.com/troupe-run/troupe/actors/replicaset"
 	"github.com/troupe-run/troupe/actors/serviceaccount"
+	"github.com/troupe-run/troupe/actors/volumebinder"
 )
 
 // identity is what controllers that vouch for others do it with.
@@ -42,6 +43,7 @@ func specs(id identity) []func(controller.Deps) controller.Spec {
 		nodelifecycle.Spec,
 		disruption.Spec,
 		disruption.StaleSpec,
+		volumebinder.Spec,
 	}
 }
 

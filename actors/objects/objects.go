@@ -68,6 +68,12 @@ type Writer interface {
 	Mutate(ctx context.Context, key messages.Key, sub string, fn func(Object) (Object, error)) (Object, error)
 	// Delete starts or performs deletion as the options say (grace, propagation, preconditions).
 	Delete(ctx context.Context, key messages.Key, opts metav1.DeleteOptions) error
+	// All performs writes as one: all of them are done, or none is. Each function makes one call of
+	// this writer with the context it is given (Create, Update, UpdateStatus, Mutate or Delete), for
+	// an object that no other one writes; they run at the same time. A write that changes nothing
+	// still has to find its object unchanged at that moment. The error is the first that any of them
+	// met, a Conflict when another write came between: then read again and decide anew.
+	All(ctx context.Context, writes ...func(ctx context.Context) error) error
 	// Bind sets a pod's node, once: Conflict when the pod is bound, gone or another (uid differs).
 	Bind(ctx context.Context, namespace, pod string, uid string, node string) error
 }

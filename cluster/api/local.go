@@ -185,6 +185,11 @@ func (l *local) Delete(ctx context.Context, key messages.Key, opts metav1.Delete
 	return err
 }
 
+// All performs writes as one.
+func (l *local) All(ctx context.Context, writes ...func(context.Context) error) error {
+	return storage.All(ctx, writes...)
+}
+
 // Bind sets a pod's node.
 func (l *local) Bind(ctx context.Context, namespace, pod, uid, node string) error {
 	r, err := l.resource(messages.Pods)

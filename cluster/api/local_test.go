@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -124,6 +125,61 @@ func TestBindHappensOnce(t *testing.T) {
 	p := got.(*corev1.Pod)
 	if p.Spec.NodeName != "n1" || len(p.Status.Conditions) == 0 || p.Status.Conditions[len(p.Status.Conditions)-1].Type != corev1.PodScheduled {
 		t.Errorf("bound pod: %q, %+v", p.Spec.NodeName, p.Status.Conditions)
+	}
+}
+
+// TestAllWritesOrNone goes through admission and validation: one write that is refused keeps the
+// others from happening.
+func TestAllWritesOrNone(t *testing.T) {
+	t.Parallel()
+	c, ctx := start(t), t.Context()
+	w := c.Local("test")
+	maps := func(value string) (all []*corev1.ConfigMap) {
+		for _, name := range []string{"a", "b"} {
+			all = append(all, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Data: map[string]string{"key": value}})
+		}
+		return all
+	}
+	each := func(objs []*corev1.ConfigMap, do func(context.Context, objects.Object) (objects.Object, error)) error {
+		var writes []func(context.Context) error
+		for _, obj := range objs {
+			writes = append(writes, func(ctx context.Context) error {
+				_, err := do(ctx, obj)
+				return err
+			})
+		}
+		return w.All(ctx, writes...)
+	}
+	values := func() string {
+		out := ""
+		for _, obj := range c.store.List(messages.ConfigMaps, "default") {
+			if m := obj.(*corev1.ConfigMap); len(m.Name) == 1 {
+				out += m.Name + m.Data["key"]
+			}
+		}
+		return out
+	}
+	bad := maps("1")
+	bad[1].Data = map[string]string{"no/key": ""}
+	if err := each(bad, w.Create); !apierrors.IsInvalid(err) || values() != "" {
+		t.Errorf("one is invalid: %v, now %q", err, values())
+	}
+	if err := each(maps("1"), w.Create); err != nil || values() != "a1b1" {
+		t.Errorf("create: %v, now %q", err, values())
+	}
+	stale := maps("2")
+	stale[1].ResourceVersion = "1"
+	if err := each(stale, w.Update); !apierrors.IsConflict(err) || values() != "a1b1" {
+		t.Errorf("one is stale: %v, now %q", err, values())
+	}
+	if err := each(maps("2"), w.Update); err != nil || values() != "a2b2" {
+		t.Errorf("update: %v, now %q", err, values())
+	}
+	a, _ := c.store.Get(messages.KeyOf(messages.ConfigMaps, "default", "a"))
+	b, _ := c.store.Get(messages.KeyOf(messages.ConfigMaps, "default", "b"))
+	var ra, rb int
+	if _, err := fmt.Sscan(a.GetResourceVersion()+" "+b.GetResourceVersion(), &ra, &rb); err != nil || ra-rb != 1 && rb-ra != 1 {
+		t.Errorf("revisions %d and %d, %v", ra, rb, err)
 	}
 }
 

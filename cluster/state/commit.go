@@ -12,9 +12,11 @@ import (
 	"github.com/troupe-run/troupe/messages"
 )
 
-// Op is one change of one key.
+// Op is one change of one key, or with Check only the expectation that nobody else has changed it.
 type Op struct {
 	Key messages.Key
+	// Check writes nothing; the other operations of the commit happen only if Expect holds.
+	Check bool
 	// Expect is the revision the key must have; 0 means that it must not exist.
 	Expect uint64
 	// Object is what to store; nil deletes. It must have no resourceVersion and belongs to the
@@ -35,6 +37,8 @@ type Op struct {
 
 func (o *Op) verb() string {
 	switch {
+	case o.Check:
+		return "check"
 	case o.Object == nil:
 		return messages.VerbDelete
 	case o.Expect == 0:
@@ -59,6 +63,17 @@ type txn struct {
 	tries int
 	done  chan error // gets one value
 	rev   uint64     // of the last operation, valid after done gave nil
+}
+
+// writes is how many records a transaction makes.
+func (t *txn) writes() int {
+	n := 0
+	for i := range t.ops {
+		if !t.ops[i].Check {
+			n++
+		}
+	}
+	return n
 }
 
 // Commit applies ops, all or none, and returns the revision of the last one when they are on disk
@@ -126,6 +141,9 @@ func (s *Store) prepare(t *txn) error {
 			errs = append(errs, fmt.Errorf("%s twice in a commit: %w", op.Key, messages.ErrInvalid))
 		}
 		keys[op.Key] = true
+		if op.Check {
+			continue
+		}
 		if err := s.fillTombstone(op); err != nil {
 			return err
 		}
@@ -167,9 +185,9 @@ func (s *Store) check(t *txn) error {
 			}
 		}
 		switch {
-		case have == op.Expect && (have != 0 || op.Object != nil):
-		case op.Expect == 0 && op.Object != nil:
-			return fmt.Errorf("create %s: %w", op.Key, messages.ErrExists)
+		case have == op.Expect && (have != 0 || op.Object != nil || op.Check):
+		case op.Expect == 0 && (op.Object != nil || op.Check):
+			return fmt.Errorf("%s %s: %w", op.verb(), op.Key, messages.ErrExists)
 		case have == 0:
 			return fmt.Errorf("%s %s: %w", op.verb(), op.Key, messages.ErrNotFound)
 		default:
@@ -189,8 +207,11 @@ func (s *Store) apply(group []*txn, base uint64, now time.Time) {
 	s.mu.Lock()
 	for _, t := range group {
 		for i := range t.ops {
-			rev++
 			op := &t.ops[i]
+			if op.Check {
+				continue
+			}
+			rev++
 			tab := s.tableLocked(op.Key.Resource)
 			e := Event{Change: objects.Change{Key: op.Key, Rev: rev, New: op.Object}, size: len(op.Data)}
 			if op.Object != nil {

@@ -28,6 +28,7 @@ type wireOp struct {
 	Namespace string          `json:"namespace,omitempty"`
 	Name      string          `json:"name"`
 	Expect    uint64          `json:"expect,omitempty"`
+	Check     bool            `json:"check,omitempty"`
 	TTL       time.Duration   `json:"ttl,omitempty"`
 	User      string          `json:"user,omitempty"`
 	Seal      string          `json:"seal,omitempty"`
@@ -99,7 +100,7 @@ func (s *Store) forward(ctx context.Context, t *txn, repeated bool) (uint64, err
 	for i := range t.ops {
 		op := &t.ops[i]
 		w := wireOp{Group: op.Key.Group, Resource: op.Key.Resource.Resource, Namespace: op.Key.Namespace, Name: op.Key.Name,
-			Expect: op.Expect, TTL: op.TTL, User: op.User}
+			Expect: op.Expect, Check: op.Check, TTL: op.TTL, User: op.User}
 		if op.Object != nil {
 			w.Seal, w.Body = op.seal, op.body
 		}
@@ -182,7 +183,7 @@ func (s *Store) commitFor(call *wireTxn) (uint64, error) {
 	}
 	t := &txn{id: call.ID, ops: make([]Op, len(call.Ops)), sums: make([]Sum, len(call.Ops)), done: make(chan error, 1)}
 	for i, w := range call.Ops {
-		op := Op{Key: messages.KeyOf(messages.Resource{Group: w.Group, Resource: w.Resource}, w.Namespace, w.Name), Expect: w.Expect, TTL: w.TTL, User: w.User}
+		op := Op{Key: messages.KeyOf(messages.Resource{Group: w.Group, Resource: w.Resource}, w.Namespace, w.Name), Expect: w.Expect, Check: w.Check, TTL: w.TTL, User: w.User}
 		if w.Body != nil {
 			var err error
 			if op.Data, err = s.seals.open(op.Key, w.Body, w.Seal); err != nil {

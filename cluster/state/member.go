@@ -234,9 +234,13 @@ func (s *Store) commitShared(ctx context.Context, t *txn) (uint64, error) {
 
 // landedAt tells the objects of a transaction, the last of which has revision rev, what theirs are.
 func (t *txn) landedAt(rev uint64) {
+	rev -= uint64(t.writes())
 	for i := range t.ops {
-		if obj := t.ops[i].Object; obj != nil {
-			setRevision(obj, rev-uint64(len(t.ops)-1-i))
+		if t.ops[i].Check {
+			continue
+		}
+		if rev++; t.ops[i].Object != nil {
+			setRevision(t.ops[i].Object, rev)
 		}
 	}
 }
@@ -262,10 +266,10 @@ func (s *Store) wait(ctx context.Context, d *time.Duration) bool {
 // commitOnce commits t here. A repeated one may have landed before, under this leader or an earlier
 // one: then its record is found by its id, or nobody can tell any more.
 func (s *Store) commitOnce(ctx context.Context, w *writer, t *txn, repeated bool) (uint64, error) {
-	if repeated {
-		subject := messages.StateSubject(s.cfg.Bucket, t.ops[0].Key)
-		if m, err := s.stream.GetLastMsgForSubject(ctx, subject); err == nil && m.Header.Get(messages.HeaderWriter) == t.opID(0) {
-			rev := m.Sequence + uint64(len(t.ops)) - 1
+	if first := slices.IndexFunc(t.ops, func(op Op) bool { return !op.Check }); repeated && first >= 0 {
+		subject := messages.StateSubject(s.cfg.Bucket, t.ops[first].Key)
+		if m, err := s.stream.GetLastMsgForSubject(ctx, subject); err == nil && m.Header.Get(messages.HeaderWriter) == t.opID(first) {
+			rev := m.Sequence + uint64(t.writes()) - 1
 			t.landedAt(rev)
 			return rev, s.WaitFor(ctx, rev)
 		}

@@ -38,6 +38,9 @@ func (w *writer) records(group []*txn, now time.Time) ([]*nats.Msg, error) {
 	for _, t := range group {
 		for i := range t.ops {
 			op := &t.ops[i]
+			if op.Check {
+				continue
+			}
 			if op.body == nil { // an expiry, which no caller has prepared
 				if err := s.fillTombstone(op); err != nil {
 					return nil, err
@@ -99,6 +102,9 @@ func describe(h nats.Header, obj objects.Object) {
 // publish stores msgs at the sequences after w.last, all or none if atomic, or returns an error
 // when that is not certain.
 func (w *writer) publish(ctx context.Context, msgs []*nats.Msg, atomic bool) error {
+	if len(msgs) == 0 {
+		return nil // nothing but checks
+	}
 	prefix := w.newWindow()
 	if atomic || len(msgs) >= batchFrom && w.batching() {
 		return w.publishBatch(ctx, msgs, prefix)

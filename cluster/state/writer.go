@@ -265,14 +265,15 @@ func (w *writer) commit(ctx context.Context, group []*txn) error {
 		refuse(group, err)
 		return err
 	}
-	if len(group) == 0 {
+	own := len(group) == 0 || len(msgs) == 0 && w.store.cfg.Shared // checks alone hold only while this store leads
+	if own {
 		msgs = []*nats.Msg{w.ownRecord(barrierRecord)}
 	}
 	base := w.last
-	atomic := slices.ContainsFunc(group, func(t *txn) bool { return len(t.ops) > 1 })
+	atomic := slices.ContainsFunc(group, func(t *txn) bool { return t.writes() > 1 })
 	if err = w.publish(ctx, msgs, atomic); err == nil {
 		w.last = base + uint64(len(msgs))
-		if len(group) == 0 {
+		if own {
 			base = w.last
 		}
 		w.store.moveMark(group, base, w.last)
@@ -302,8 +303,8 @@ func (w *writer) commit(ctx context.Context, group []*txn) error {
 // up to sure nobody can tell, and the others never will.
 func (w *writer) giveUp(group []*txn, base uint64, now time.Time, landed, sure int) {
 	n, ops := 0, 0
-	for n < len(group) && ops+len(group[n].ops) <= landed {
-		ops += len(group[n].ops)
+	for n < len(group) && ops+group[n].writes() <= landed {
+		ops += group[n].writes()
 		n++
 	}
 	w.store.moveMark(group[:n], base, base+uint64(ops))
@@ -315,7 +316,7 @@ func (w *writer) giveUp(group []*txn, base uint64, now time.Time, landed, sure i
 		if ops < sure {
 			why = errUnsure
 		}
-		ops += len(t.ops)
+		ops += t.writes()
 		refuse([]*txn{t}, why)
 	}
 }
@@ -330,6 +331,9 @@ func (s *Store) moveMark(group []*txn, base, last uint64) {
 	for _, t := range group {
 		for i := range t.ops {
 			op := &t.ops[i]
+			if op.Check {
+				continue
+			}
 			base++
 			if op.Expect != 0 {
 				c.remove(op.Key, op.Expect)
@@ -349,8 +353,8 @@ func (s *Store) moveMark(group []*txn, base, last uint64) {
 // ones, and tries the others again.
 func (w *writer) settle(group []*txn, base uint64, now time.Time, landed int, cause error) {
 	n, ops := 0, 0
-	for n < len(group) && ops+len(group[n].ops) <= landed {
-		ops += len(group[n].ops)
+	for n < len(group) && ops+group[n].writes() <= landed {
+		ops += group[n].writes()
 		n++
 	}
 	w.store.moveMark(group[:n], base, w.last)

@@ -20,13 +20,34 @@ import (
 	"github.com/troupe-run/troupe/messages"
 )
 
+// rehearsal marks the context of writes that are only tried.
+type rehearsal struct{}
+
+// rehearses says whether a write is only tried.
+func rehearses(ctx context.Context) bool { return ctx.Value(rehearsal{}) != nil }
+
+// All implements objects.Writer: it tries all writes, and does them if none was refused. What comes
+// between can still make a part of them fail, which a test in a bubble does not see.
+func (s *Store) All(ctx context.Context, writes ...func(context.Context) error) error {
+	for _, ctx := range []context.Context{context.WithValue(ctx, rehearsal{}, true), ctx} {
+		for _, write := range writes {
+			if err := write(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // begin records a write and asks whether it is to fail; the caller holds writing.
 func (s *Store) begin(ctx context.Context, w Write) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	s.writes = append(s.writes, w)
+	if !rehearses(ctx) {
+		s.writes = append(s.writes, w)
+	}
 	fail := s.fail
 	s.mu.Unlock()
 	if fail != nil {
@@ -61,7 +82,9 @@ func (s *Store) Create(ctx context.Context, obj objects.Object) (objects.Object,
 	obj.SetDeletionTimestamp(nil)
 	obj.SetGeneration(1)
 	s.identify(obj)
-	s.store(key, obj)
+	if !rehearses(ctx) {
+		s.store(key, obj)
+	}
 	return obj, nil
 }
 
@@ -83,10 +106,10 @@ func (s *Store) update(ctx context.Context, obj objects.Object, sub string) (obj
 	if err := s.begin(ctx, Write{Verb: "update", Sub: sub, Key: key, Object: obj}); err != nil {
 		return nil, err
 	}
-	return s.replace(key, obj, sub)
+	return s.replace(ctx, key, obj, sub)
 }
 
-func (s *Store) replace(key messages.Key, obj objects.Object, sub string) (objects.Object, error) {
+func (s *Store) replace(ctx context.Context, key messages.Key, obj objects.Object, sub string) (objects.Object, error) {
 	old, ok := s.Get(key)
 	if !ok {
 		return nil, apierrors.NewNotFound(groupResource(key), key.Name)
@@ -101,11 +124,13 @@ func (s *Store) replace(key messages.Key, obj objects.Object, sub string) (objec
 	if equality.Semantic.DeepEqual(next, old) {
 		return old, nil
 	}
-	if ending(next) {
+	switch {
+	case rehearses(ctx):
+	case ending(next):
 		s.store(key, nil)
-		return next, nil
+	default:
+		s.store(key, next)
 	}
-	s.store(key, next)
 	return next, nil
 }
 
@@ -178,7 +203,7 @@ func (s *Store) Delete(ctx context.Context, key messages.Key, opts metav1.Delete
 	if ending(obj) {
 		obj = nil
 	}
-	if obj == nil || !equality.Semantic.DeepEqual(obj, old) {
+	if !rehearses(ctx) && (obj == nil || !equality.Semantic.DeepEqual(obj, old)) {
 		s.store(key, obj)
 	}
 	return nil

@@ -29,7 +29,7 @@ func (s *Storage) Create(ctx context.Context, key string, obj, out runtime.Objec
 	if err != nil {
 		return err
 	}
-	if _, err := s.cfg.Store.Commit(ctx, op); err != nil {
+	if _, err := s.commit(ctx, op); err != nil {
 		return writeError(full, err)
 	}
 	if out == nil {
@@ -128,6 +128,12 @@ func (s *Storage) GuaranteedUpdate(ctx context.Context, key string, out runtime.
 		}
 		if ok && state.SumOf(op.Data) == e.Sum {
 			// Nothing to write, if that still is the newest state.
+			if together(ctx) {
+				if _, err := s.commit(ctx, state.Op{Key: k, Check: true, Expect: e.Rev}); err != nil {
+					return writeError(full, err)
+				}
+				return give(ctx, out, e.Object)
+			}
 			if _, err := newest.look(ctx); err != nil {
 				return err
 			}
@@ -136,10 +142,10 @@ func (s *Storage) GuaranteedUpdate(ctx context.Context, key string, out runtime.
 			}
 			continue
 		}
-		switch _, err := s.cfg.Store.Commit(ctx, op); {
+		switch _, err := s.commit(ctx, op); {
 		case err == nil:
 			return give(ctx, out, op.Object)
-		case !stale(err):
+		case !stale(err) || together(ctx):
 			return writeError(full, err)
 		}
 	}
@@ -210,10 +216,10 @@ func (s *Storage) Delete(ctx context.Context, key string, out runtime.Object, pr
 			}
 			return err
 		}
-		switch rev, err := s.cfg.Store.Commit(ctx, state.Op{Key: k, Expect: e.Rev, User: userOf(ctx)}); {
+		switch rev, err := s.commit(ctx, state.Op{Key: k, Expect: e.Rev, User: userOf(ctx)}); {
 		case err == nil:
 			return copyInto(out, state.WithRevision(e.Object, rev))
-		case !stale(err):
+		case !stale(err) || together(ctx):
 			return writeError(full, err)
 		}
 	}
@@ -240,6 +246,8 @@ func writeError(key string, err error) error {
 	switch {
 	case errors.Is(err, messages.ErrExists):
 		return storage.NewKeyExistsError(key, 0)
+	case errors.Is(err, messages.ErrConflict), errors.Is(err, messages.ErrNotFound):
+		return storage.NewResourceVersionConflictsError(key, 0)
 	case errors.Is(err, messages.ErrTooLarge):
 		return apierrors.NewRequestEntityTooLargeError(err.Error())
 	case errors.Is(err, messages.ErrFenced), errors.Is(err, messages.ErrUnavailable):
