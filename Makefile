@@ -89,7 +89,7 @@ MEMBER_ROUNDS ?= 20
 .PHONY: soak
 soak: tools ## kill a writing control plane ROUNDS times (default 500), and a node at random moments
 	TROUPE_SOAK=1 $(GO) test -count 1 -timeout 20m -run TestKilledAtAnyMoment -v ./cmd/troupe
-	$(GO) test -count 1 -timeout 0 -run 'TestKillKeepsAcknowledged|TestTornTail' ./cluster/state -v -rounds $(ROUNDS)
+	$(GO) test -count 1 -timeout 0 -run 'TestKillKeepsAcknowledged|TestTornTail|TestChurnIsFlat' ./cluster/state -v -rounds $(ROUNDS) -days 10
 	$(GO) test -count 1 -timeout 0 -run TestMembersAreOneStore ./cluster/state -v -member-rounds $(MEMBER_ROUNDS)
 
 .PHONY: race

@@ -27,7 +27,8 @@ const (
 	measureEvery = 20 * time.Millisecond
 )
 
-// Writable returns why nothing shall be written: the disk is all but full. Nil means go on.
+// Writable returns why nothing shall be written: the disk is read-only, or all but full. Nil means
+// go on.
 func (b *Bus) Writable() error {
 	if b.InMemory() {
 		return nil
@@ -39,6 +40,9 @@ func (b *Bus) Writable() error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(b.cfg.DataDir, &fs); err != nil {
 		return fmt.Errorf("bus: measure %s: %w: %w", b.cfg.DataDir, err, messages.ErrUnavailable)
+	}
+	if fs.Flags&unix.ST_RDONLY != 0 {
+		return fmt.Errorf("the disk of %s is read-only: %w", b.cfg.DataDir, messages.ErrUnavailable)
 	}
 	free, total := int64(fs.Bavail)*fs.Bsize, int64(fs.Blocks)*fs.Bsize
 	if need := min(margin, total/marginPart); free < need {

@@ -303,7 +303,7 @@ func (w *writer) commit(ctx context.Context, group []*txn) error {
 // up to sure nobody can tell, and the others never will.
 func (w *writer) giveUp(group []*txn, base uint64, now time.Time, landed, sure int) {
 	n, ops := 0, 0
-	for n < len(group) && ops+group[n].writes() <= landed {
+	for n < len(group) && group[n].writes() > 0 && ops+group[n].writes() <= landed {
 		ops += group[n].writes()
 		n++
 	}
