@@ -10,6 +10,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/google/btree"
+
 	"github.com/troupe-run/troupe/messages"
 )
 
@@ -35,20 +37,23 @@ type Snapshot struct {
 	// Revision is the newest one at that moment.
 	Revision uint64
 	// Count is the number of objects.
-	Count   int
-	store   *Store
-	entries []record
+	Count  int
+	store  *Store
+	tables []*btree.BTreeG[*record]
 }
 
 // Snapshot takes the objects as they are now; writes go on.
 func (s *Store) Snapshot() *Snapshot {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	out := &Snapshot{Revision: s.rev, store: s}
+	out := &Snapshot{store: s}
+	s.mu.Lock()
+	out.Revision = s.rev
 	for _, t := range s.tables {
-		t.scan("", "", func(row *record) { out.entries = append(out.entries, *row) })
+		out.tables = append(out.tables, t.order.Clone())
 	}
-	out.Count = len(out.entries)
+	s.mu.Unlock()
+	for _, order := range out.tables {
+		out.Count += order.Len()
+	}
 	return out
 }
 
@@ -56,15 +61,21 @@ func (s *Store) Snapshot() *Snapshot {
 func (p *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	counted := &counter{w: w}
 	out := json.NewEncoder(counted)
-	for i := range p.entries {
-		e := &p.entries[i]
-		data, err := p.store.Encode(e.key.Resource, WithRevision(e.Object, 0))
+	for _, order := range p.tables {
+		var err error
+		order.Ascend(func(e *record) bool {
+			var data []byte
+			if data, err = p.store.Encode(e.key.Resource, WithRevision(e.Object, 0)); err != nil {
+				return false
+			}
+			line := saved{e.key.Group, e.key.Resource.Resource, e.key.Namespace, e.key.Name, e.Expires, data, nil}
+			if err = out.Encode(line); err != nil {
+				err = fmt.Errorf("back %s up: %w", e.key, err)
+			}
+			return err == nil
+		})
 		if err != nil {
 			return counted.n, err
-		}
-		line := saved{e.key.Group, e.key.Resource.Resource, e.key.Namespace, e.key.Name, e.Expires, data, nil}
-		if err := out.Encode(line); err != nil {
-			return counted.n, fmt.Errorf("back %s up: %w", e.key, err)
 		}
 	}
 	return counted.n, out.Encode(saved{Count: &p.Count})

@@ -19,7 +19,7 @@ import (
 	"github.com/troupe-run/troupe/messages"
 )
 
-var days = flag.Int("days", 4, "how many days TestChurnIsFlat simulates; below ten it keeps changes for one day instead of three")
+var days = flag.Int("days", 3, "how many days TestChurnIsFlat simulates; below ten it keeps changes for twelve hours instead of three days")
 
 // TestChurnIsFlat lets days of updates, deletions and creations pass in a bubble, in which the
 // server's own timers run, too: for the ages of tombstones and changes, and for the compaction of
@@ -38,7 +38,7 @@ func TestChurnIsFlat(t *testing.T) {
 		b := startBus(t, dir)
 		keep := 72 * time.Hour
 		if *days < 10 {
-			keep = 24 * time.Hour
+			keep = 12 * time.Hour
 		}
 		s := open(t, b, func(c *state.Config) { c.Changes = &state.Changes{MaxAge: keep} })
 		changes, err := b.ConnectChanges()
@@ -76,13 +76,13 @@ func TestChurnIsFlat(t *testing.T) {
 			}
 			commit(t, s, ops...)
 			time.Sleep(step)
-			if (i+1)%int(24*time.Hour/step) == 0 {
+			if (i+1)%int(6*time.Hour/step) == 0 {
 				sizes = append(sizes, sizeOf(t, dir))
 			}
 		}
 		half := len(sizes) / 2
 		before, after := maximum(sizes[:half]), maximum(sizes[half:])
-		t.Logf("on disk at the end of each day: %d KiB; %d objects were born, revision %d", kibibytes(sizes), born, s.Revision())
+		t.Logf("on disk every six hours: %d KiB; %d objects were born, revision %d", kibibytes(sizes), born, s.Revision())
 		// A block is rewritten or removed as a whole.
 		const block = 8 << 20
 		if after > before+before/5+block {

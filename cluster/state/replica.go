@@ -33,12 +33,16 @@ type Entry struct {
 
 type name struct{ namespace, name string }
 
-// record is the row of one live object; it stays the same row over all its updates.
+// record is one live object. It is never changed, only replaced, so that listings can be read
+// without the lock.
 type record struct {
 	Entry
 	key  messages.Key
 	path string
 }
+
+// row has the newest record of one name; it stays the same row over all updates of the object.
+type row struct{ *record }
 
 // PathOf returns what objects are listed in the order of: namespace and name joined by a slash, or
 // the name alone.
@@ -49,25 +53,27 @@ func PathOf(key messages.Key) string {
 	return key.Namespace + "/" + key.Name
 }
 
-// table holds one resource: rows by name and in order, its indexes and its recent events.
+// table holds one resource: rows by name, records in order, its indexes and its recent events.
 type table struct {
 	Resource
 	registered bool
-	rows       map[name]*record
+	rows       map[name]*row
 	order      *btree.BTreeG[*record]
+	frozen     *btree.BTreeG[*record] // order as it is, for readers without the lock; nil when it is not made yet
 	indexes    map[string]*index
+	labels     int // how many of the indexes are of labels
 	bytes      int64
 	log        eventLog
 }
 
 type index struct {
 	of   func(objects.Object) []string
-	rows map[string]map[*record]struct{}
+	rows map[string]map[*row]struct{}
 }
 
 func newTable(r Resource) *table {
 	t := &table{
-		rows:  map[name]*record{},
+		rows:  map[name]*row{},
 		order: btree.NewG(32, func(a, b *record) bool { return a.path < b.path }),
 	}
 	t.describe(r)
@@ -77,13 +83,9 @@ func newTable(r Resource) *table {
 // describe sets what the table knows of its objects; the caller has made the rows fit.
 func (t *table) describe(r Resource) {
 	t.Resource = r
-	t.indexes = make(map[string]*index, len(r.Indexes)+1)
+	t.indexes, t.labels = make(map[string]*index, len(r.Indexes)+1), 0
 	add := func(name string, of func(objects.Object) []string) {
-		ix := &index{of: of, rows: map[string]map[*record]struct{}{}}
-		for _, row := range t.rows {
-			ix.add(row, of(row.Object))
-		}
-		t.indexes[name] = ix
+		t.indexes[name] = t.index(of)
 	}
 	add(objects.IndexOwner, ownerUIDs)
 	for name, of := range r.Indexes {
@@ -91,27 +93,44 @@ func (t *table) describe(r Resource) {
 	}
 }
 
+func (t *table) index(of func(objects.Object) []string) *index {
+	ix := &index{of: of, rows: map[string]map[*row]struct{}{}}
+	for _, row := range t.rows {
+		ix.add(row, of(row.Object))
+	}
+	return ix
+}
+
+// replace makes rec the newest record of a row.
+func (t *table) replace(r *row, rec *record) {
+	r.record = rec
+	t.order.ReplaceOrInsert(rec)
+	t.frozen = nil
+}
+
 // put stores e under key and returns the object it replaced, if any.
 func (t *table) put(key messages.Key, e Entry) (old objects.Object) {
 	n := name{key.Namespace, key.Name}
-	row := t.rows[n]
-	if row == nil {
-		row = &record{key: key, path: PathOf(key)}
-		t.rows[n] = row
-		t.order.ReplaceOrInsert(row)
+	rec := &record{Entry: e, key: key}
+	r := t.rows[n]
+	if r == nil {
+		rec.path = PathOf(key)
+		r = &row{}
+		t.rows[n] = r
 	} else {
-		old = row.Object
+		rec.path, old = r.path, r.Object
+		t.bytes -= int64(r.Size)
 	}
-	t.bytes += int64(e.Size - row.Size)
-	row.Entry = e
+	t.bytes += int64(e.Size)
+	t.replace(r, rec)
 	for _, ix := range t.indexes {
 		var before []string
 		if old != nil {
 			before = ix.of(old)
 		}
 		if after := ix.of(e.Object); !slices.Equal(before, after) {
-			ix.remove(row, before)
-			ix.add(row, after)
+			ix.remove(r, before)
+			ix.add(r, after)
 		}
 	}
 	return old
@@ -125,7 +144,8 @@ func (t *table) remove(key messages.Key) objects.Object {
 		return nil
 	}
 	delete(t.rows, n)
-	t.order.Delete(row)
+	t.order.Delete(row.record)
+	t.frozen = nil
 	t.bytes -= int64(row.Size)
 	for _, ix := range t.indexes {
 		ix.remove(row, ix.of(row.Object))
@@ -133,21 +153,21 @@ func (t *table) remove(key messages.Key) objects.Object {
 	return row.Object
 }
 
-func (ix *index) add(row *record, values []string) {
+func (ix *index) add(r *row, values []string) {
 	for _, v := range values {
 		set := ix.rows[v]
 		if set == nil {
-			set = map[*record]struct{}{}
+			set = map[*row]struct{}{}
 			ix.rows[v] = set
 		}
-		set[row] = struct{}{}
+		set[r] = struct{}{}
 	}
 }
 
-func (ix *index) remove(row *record, values []string) {
+func (ix *index) remove(r *row, values []string) {
 	for _, v := range values {
 		if set := ix.rows[v]; set != nil {
-			if delete(set, row); len(set) == 0 {
+			if delete(set, r); len(set) == 0 {
 				delete(ix.rows, v)
 			}
 		}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/btree"
+
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/messages"
 )
@@ -17,15 +19,33 @@ type Item struct {
 	Object objects.Object
 }
 
-// scan visits the rows whose path begins with prefix and is not before from, in order.
-func (t *table) scan(prefix, from string, visit func(*record)) {
-	t.order.AscendGreaterOrEqual(&record{path: max(prefix, from)}, func(row *record) bool {
-		if !strings.HasPrefix(row.path, prefix) {
+// scan visits the records of a listing whose path begins with prefix and is not before from, in order.
+func scan(order *btree.BTreeG[*record], prefix, from string, visit func(*record)) {
+	order.AscendGreaterOrEqual(&record{path: max(prefix, from)}, func(rec *record) bool {
+		if !strings.HasPrefix(rec.path, prefix) {
 			return false
 		}
-		visit(row)
+		visit(rec)
 		return true
 	})
+}
+
+// freeze calls read with the lock held and t.frozen set, which may be read without the lock later. It
+// is copied when it is written to: making it costs the same for any number of objects.
+func (s *Store) freeze(t *table, read func()) {
+	s.mu.RLock()
+	if t.frozen != nil {
+		defer s.mu.RUnlock()
+		read()
+		return
+	}
+	s.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.frozen == nil {
+		t.frozen = t.order.Clone()
+	}
+	read()
 }
 
 // ListAt returns the objects of a resource as they were at revision rev (0 means now), whose path
@@ -34,26 +54,41 @@ func (t *table) scan(prefix, from string, visit func(*record)) {
 // yet messages.ErrUnavailable.
 func (s *Store) ListAt(res messages.Resource, prefix, from string, rev uint64) ([]Item, uint64, error) {
 	t := s.table(res)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if rev > s.rev {
-		return nil, s.rev, fmt.Errorf("list %s: revision %d is above %d: %w", res, rev, s.rev, messages.ErrUnavailable)
+	var (
+		order *btree.BTreeG[*record]
+		now   uint64
+		since []Event
+		err   error
+	)
+	s.freeze(t, func() {
+		order, now = t.frozen, s.rev
+		switch {
+		case rev > now:
+			err = fmt.Errorf("list %s: revision %d is above %d: %w", res, rev, now, messages.ErrUnavailable)
+		case rev != 0 && rev != now:
+			if err = s.gone(t, rev); err != nil {
+				err = fmt.Errorf("list %w", err)
+				return
+			}
+			if rev < s.blurred {
+				err = fmt.Errorf("list %s at revision %d, known here from %d on: %w", res, rev, s.blurred, messages.ErrGone)
+				return
+			}
+			since = slices.Clone(t.log.after(rev))
+		}
+	})
+	if err != nil {
+		return nil, now, err
 	}
 	var out []Item
 	if prefix == "" && from == "" {
-		out = make([]Item, 0, t.order.Len())
+		out = make([]Item, 0, order.Len())
 	}
-	t.scan(prefix, from, func(row *record) { out = append(out, Item{row.path, row.Object}) })
-	if rev == 0 || rev == s.rev {
-		return out, s.rev, nil
+	scan(order, prefix, from, func(rec *record) { out = append(out, Item{rec.path, rec.Object}) })
+	if rev == 0 {
+		rev = now
 	}
-	if err := s.gone(t, rev); err != nil {
-		return nil, s.rev, fmt.Errorf("list %w", err)
-	}
-	if rev < s.blurred {
-		return nil, s.rev, fmt.Errorf("list %s at revision %d, known here from %d on: %w", res, rev, s.blurred, messages.ErrGone)
-	}
-	return undo(out, prefix, from, t.log.after(rev)), rev, nil
+	return undo(out, prefix, from, since), rev, nil
 }
 
 // undo turns a listing into the one from before events happened.

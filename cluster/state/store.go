@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/google/btree"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -287,7 +288,7 @@ func (s *Store) Register(r Resource) error {
 	t := s.table(r.Resource)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	converted := make(map[*record]objects.Object, len(t.rows))
+	converted := make(map[*row]objects.Object, len(t.rows))
 	for _, row := range t.rows {
 		data, err := t.encode(WithRevision(row.Object, 0))
 		if err != nil {
@@ -298,7 +299,9 @@ func (s *Store) Register(r Resource) error {
 		}
 	}
 	for row, obj := range converted {
-		row.Object = obj
+		rec := *row.record
+		rec.Object = obj
+		t.replace(row, &rec)
 	}
 	t.describe(r)
 	t.registered = true
@@ -375,17 +378,14 @@ func (s *Store) List(res messages.Resource, namespace string) []objects.Object {
 	if namespace != "" {
 		prefix = namespace + "/"
 	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	t := s.tables[res]
-	if t == nil {
-		return nil
-	}
+	var order *btree.BTreeG[*record]
+	t := s.table(res)
+	s.freeze(t, func() { order = t.frozen })
 	var out []objects.Object
 	if prefix == "" {
-		out = make([]objects.Object, 0, t.order.Len())
+		out = make([]objects.Object, 0, order.Len())
 	}
-	t.scan(prefix, "", func(row *record) { out = append(out, row.Object) })
+	scan(order, prefix, "", func(rec *record) { out = append(out, rec.Object) })
 	return out
 }
 

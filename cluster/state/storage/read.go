@@ -133,9 +133,16 @@ func (s *Storage) GetList(ctx context.Context, key string, opts storage.ListOpti
 			return err
 		}
 	}
-	items, rev, err := s.cfg.Store.ListAt(s.cfg.Resource, prefix, from, uint64(at))
-	if err != nil {
-		return listError(err, uint64(at), rev, continueKey, full)
+	var items []state.Item
+	var rev uint64
+	found := false
+	if at == 0 && from == "" {
+		items, rev, found = s.find(prefix, &opts.Predicate)
+	}
+	if !found {
+		if items, rev, err = s.cfg.Store.ListAt(s.cfg.Resource, prefix, from, uint64(at)); err != nil {
+			return listError(err, uint64(at), rev, continueKey, full)
+		}
 	}
 	if err := s.atLeast(opts.ResourceVersion, rev); err != nil {
 		return err
