@@ -68,6 +68,37 @@ func (g *podCgroups) Ensure(p *corev1.Pod) (string, error) {
 	return path, nil
 }
 
+// Fit writes what the pod may have now into its cgroup; grow leaves a larger memory limit as it is,
+// so that nothing in it is cut off before it has shrunk.
+func (g *podCgroups) Fit(p *corev1.Pod, grow bool) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	path, s := g.of(p.UID), podShare(p)
+	limit := filepath.Join(cgroupMount, "memory", path, "memory.limit_in_bytes")
+	none := "-1"
+	if unified() {
+		limit, none = filepath.Join(cgroupMount, path, "memory.max"), "max"
+	}
+	now, err := strconv.ParseInt(line(limit), 10, 64)
+	bounded := err == nil && now < 1<<62 // version 1 words "no limit" as a very large number
+	if s.memory == 0 && bounded {
+		if err := os.WriteFile(limit, []byte(none), 0o644); err != nil {
+			return fmt.Errorf("resize cgroup %s: %w", path, err)
+		}
+	}
+	if grow && (!bounded || now >= s.memory) {
+		s.memory = 0 // it has enough, or no limit
+	}
+	make := makeCgroup1
+	if unified() {
+		make = makeCgroup2
+	}
+	if err := make(path, s); err != nil {
+		return fmt.Errorf("resize cgroup %s: %w", path, err)
+	}
+	return nil
+}
+
 // unified says whether this machine has cgroup version 2 alone.
 func unified() bool {
 	_, err := os.Stat(filepath.Join(cgroupMount, "cgroup.controllers"))

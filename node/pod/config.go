@@ -74,6 +74,8 @@ type MountRequest struct {
 type Cgroups interface {
 	// Ensure makes the pod's cgroup and returns the parent for its containers.
 	Ensure(p *corev1.Pod) (parent string, err error)
+	// Fit brings the pod's cgroup to what the pod has now; grow only gives it more.
+	Fit(p *corev1.Pod, grow bool) error
 	// Remove removes the pod's cgroup.
 	Remove(uid types.UID) error
 	// Sweep removes the cgroup of every pod that is not alive and that Ensure has not seen.
@@ -147,6 +149,8 @@ type Config struct {
 
 	// starts is Parallel's semaphore.
 	starts stage.Semaphore
+	// promised is what the pods here have been promised.
+	promised *ledger
 }
 
 // Check reports everything that is wrong with the config.
@@ -187,6 +191,7 @@ func (c *Config) defaults() {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	c.promised = newLedger()
 	if c.Parallel > 0 {
 		c.starts = stage.NewSemaphore(c.Parallel)
 	}

@@ -21,8 +21,10 @@ const (
 	startContainer
 	stopContainer
 	removeContainer
-	readContainer // exit code and termination message of an exited container
-	sweepPod      // volumes, cgroup, logs
+	readContainer   // exit code and termination message of an exited container
+	sweepPod        // volumes, cgroup, logs
+	updateContainer // resources of a running container
+	fitPod          // the pod's cgroup, after its containers
 )
 
 // action is one step the actor takes off its goroutine.
@@ -39,6 +41,8 @@ type action struct {
 	hook  bool
 	// reason goes into the Killing event.
 	reason string
+	// resize says that a container is stopped to start with other resources.
+	resize bool
 	// delay is the crash back-off this start has waited for.
 	delay time.Duration
 }
@@ -69,7 +73,7 @@ const (
 
 func (a *action) lane() string {
 	switch a.kind {
-	case setUpVolumes, refreshVolumes, sweepPod:
+	case setUpVolumes, refreshVolumes, sweepPod, fitPod:
 		return laneVolumes
 	case runSandbox, stopSandbox, removeSandbox:
 		return laneSandbox
@@ -152,6 +156,7 @@ func (d *decision) run() {
 	}
 	d.prepare()
 	d.killUnhealthy()
+	d.resize()
 	d.startEphemeral()
 	if !d.initialized() {
 		return
@@ -165,14 +170,14 @@ func (d *decision) done() bool {
 	spec := &d.s.pod.Spec
 	for i := range spec.InitContainers {
 		c := &spec.InitContainers[i]
-		if x := d.s.current(c.Name); !sidecar(c) && x != nil && x.exited() && x.read && x.code != 0 && !restarts(spec, c, x) {
+		if x := d.s.current(c.Name); !sidecar(c) && x != nil && x.exited() && x.read && x.code != 0 && !d.s.again(spec, c, x) {
 			return true
 		}
 	}
 	for i := range spec.Containers {
 		c := &spec.Containers[i]
 		x := d.s.current(c.Name)
-		if x == nil || !x.exited() || !x.read || restarts(spec, c, x) {
+		if x == nil || !x.exited() || !x.read || d.s.again(spec, c, x) {
 			return false
 		}
 	}
@@ -354,10 +359,10 @@ func (d *decision) regular() {
 		c := &spec.Containers[i]
 		x := d.inLive(c.Name)
 		if x == nil {
-			if old := d.s.current(c.Name); old == nil || !old.exited() || !old.read || restarts(spec, c, old) {
+			if old := d.s.current(c.Name); old == nil || !old.exited() || !old.read || d.s.again(spec, c, old) {
 				d.start(c)
 			}
-		} else if x.exited() && x.read && restarts(spec, c, x) {
+		} else if x.exited() && x.read && d.s.again(spec, c, x) {
 			d.start(c)
 		}
 		if l := d.s.busy(c.Name); l != nil && l.kind == startContainer || d.plans(startContainer, c.Name) {
@@ -410,7 +415,13 @@ func (d *decision) start(c *corev1.Container) {
 	}
 }
 
-// restarts says whether a container that ended starts again.
+// again says whether a container that ended starts again, by the policy or because it was stopped
+// to do so.
+func (s *state) again(spec *corev1.PodSpec, c *corev1.Container, x *container) bool {
+	return s.glance(c.Name).resized == x.id || restarts(spec, c, x)
+}
+
+// restarts says whether the policy starts a container that ended again.
 func restarts(spec *corev1.PodSpec, c *corev1.Container, x *container) bool {
 	for _, rule := range c.RestartPolicyRules {
 		if rule.Action == corev1.ContainerRestartRuleActionRestart && matchesExit(rule.ExitCodes, x.code) {

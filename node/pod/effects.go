@@ -75,6 +75,10 @@ func (fx *effects) do(ctx context.Context, a action, in input) (outcome, error) 
 	case readContainer:
 		x, err := fx.read(ctx, in.uid, in.container)
 		return outcome{containers: []container{x}}, err
+	case updateContainer:
+		return fx.updateContainer(ctx, a, in)
+	case fitPod:
+		return outcome{}, fx.fitPod(in)
 	case sweepPod:
 		return outcome{all: in.all}, fx.sweep(ctx, in)
 	}

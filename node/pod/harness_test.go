@@ -141,8 +141,9 @@ type bench struct {
 	pods  *Pods
 
 	// Set by tests that look at them, before a start.
-	groups *cgroups
-	logs   string
+	groups   *cgroups
+	capacity corev1.ResourceList
+	logs     string
 }
 
 // inBubble runs a test on fake time with a node that the control plane has greeted.
@@ -165,7 +166,7 @@ func (b *bench) start() {
 	b.stage = stage.New(stage.Config{Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	cfg := Config{
 		Node: "n1", Stage: b.stage, Runtime: b.rt, Images: images{b.rt}, Volumes: b.vols, Control: b.ctl, Prober: b.rt,
-		Facts: func() Facts { return Facts{HostIPs: []string{"192.0.2.1"}} }, RuntimeName: "sim", LogRoot: b.logs,
+		Facts: func() Facts { return Facts{HostIPs: []string{"192.0.2.1"}, Capacity: b.capacity} }, RuntimeName: "sim", LogRoot: b.logs,
 	}
 	if b.groups != nil {
 		cfg.Cgroups = b.groups

@@ -36,11 +36,12 @@ type (
 	}
 	// probeDue is a probe's own timer.
 	probeDue struct{}
-	// wakeDue, reportDue, refreshDue and loadDue are the pod's own timers.
+	// wakeDue, reportDue, refreshDue, resizeDue and loadDue are the pod's own timers.
 	wakeDue    struct{}
 	loadDue    struct{}
 	reportDue  struct{}
 	refreshDue struct{}
+	resizeDue  struct{}
 
 	// delivered is a message of the link for the supervisor.
 	delivered struct{ msg link.Message }

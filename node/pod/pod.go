@@ -34,6 +34,8 @@ type podActor struct {
 	loaded bool
 
 	wake, report, refresh *stage.Timer
+	retryResize           *stage.Timer
+	asked                 *corev1.Pod       // the newest version wanted, as it came
 	told                  bool              // something was reported in this life
 	last                  *corev1.PodStatus // newest status computed, told or not
 	done                  bool
@@ -56,6 +58,7 @@ func (p *podActor) Receive(c actor.Context) {
 		p.start(c)
 	case *actor.Stopping, *actor.Restarting:
 		p.fx.views.drop(p.s.uid)
+		p.cfg.promised.drop(p.s.uid)
 	case wanted:
 		p.want(c, m.pod)
 	case unwanted:
@@ -70,6 +73,8 @@ func (p *podActor) Receive(c actor.Context) {
 		p.reconcile(c)
 	case reportDue:
 		p.tell(c, true)
+	case resizeDue:
+		p.want(c, p.asked)
 	case refreshDue:
 		p.refreshVolumes(c)
 	}
@@ -125,6 +130,12 @@ func (p *podActor) want(c actor.Context, in *corev1.Pod) {
 			p.s.start = t.Time
 		}
 	}
+	p.asked = in
+	p.allot(&own)
+	p.retryResize.Stop()
+	if p.retryResize = nil; p.s.resize.pending.reason == corev1.PodReasonDeferred {
+		p.retryResize = stage.After(c, retryResize, resizeDue{})
+	}
 	p.s.pod = &own
 	if own.DeletionTimestamp != nil || ended {
 		p.halt()
@@ -146,6 +157,7 @@ func (p *podActor) unwant(c actor.Context) {
 
 // halt begins to stop the pod: what is being started or pulled is given up.
 func (p *podActor) halt() {
+	p.cfg.promised.drop(p.s.uid)
 	if p.s.stopping.IsZero() {
 		p.s.stopping = p.cfg.Clock.Now()
 		if p.s.start.IsZero() {
@@ -347,11 +359,16 @@ func (p *podActor) settle(c actor.Context, a action, o outcome, err error) {
 		if len(o.containers) > 0 {
 			slot.crash = o.crash
 		}
+	case updateContainer, fitPod:
+		p.resized(a, now, err)
 	case stopContainer:
 		slot := p.s.slot(a.name)
 		switch {
 		case err == nil:
 			slot.wait = retry{}
+			if a.resize {
+				slot.resized = a.id
+			}
 		case context.Cause(stage.Context(c)) == nil && p.s.lanes[a.name] == nil:
 			slot.wait.fail(now, reasonKill, err.Error())
 		}

@@ -24,4 +24,7 @@ const (
 	eventFailedPostStart = "FailedPostStartHook"
 	eventFailedPreStop   = "FailedPreStopHook"
 	eventFailedKill      = "FailedKillPod"
+	eventResizeStarted   = "ResizeStarted"
+	eventResizeCompleted = "ResizeCompleted"
+	eventResizeError     = "ResizeError"
 )

@@ -26,6 +26,9 @@ type state struct {
 	stopping time.Time
 	// swept is 1 once volumes and cgroup are taken down after the end, 2 once the logs are too.
 	swept int
+	// allotted is what the node has promised the containers, resize how far a change of it is.
+	allotted allotment
+	resize   resizing
 	// usage is what volumes with a limit took on disk when measured last.
 	usage map[string]int64
 
@@ -78,6 +81,8 @@ type slot struct {
 	wait retry
 	// crash is the CrashLoopBackOff clock.
 	crash crash
+	// resized is the container ID that was stopped to start with other resources.
+	resized string
 	// backOffTold is the container ID for which the BackOff event was recorded.
 	backOffTold string
 	// probes holds the newest results for the container ID probed.
@@ -125,6 +130,7 @@ type container struct {
 	image, imageRef   string
 	hash              string
 	logPath           string
+	resources         *cri.LinuxContainerResources // nil when the runtime does not tell
 	backoff           time.Duration
 	// fallback says that the tail of the log may stand in for a termination message.
 	fallback bool
@@ -334,7 +340,7 @@ func containerStatus(st *cri.ContainerStatus, sandbox string) container {
 		state: st.GetState(), created: stamp(st.GetCreatedAt()), started: stamp(st.GetStartedAt()), finished: stamp(st.GetFinishedAt()),
 		code: st.GetExitCode(), reason: st.GetReason(), message: st.GetMessage(),
 		image: st.GetImage().GetImage(), imageRef: st.GetImageRef(), logPath: st.GetLogPath(),
-		hash:     notes[noteHash],
+		hash: notes[noteHash], resources: st.GetResources().GetLinux(),
 		fallback: notes[noteTerminationHow] == string(corev1.TerminationMessageFallbackToLogsOnError),
 	}
 	if st.GetImageRef() == "" {

@@ -161,7 +161,7 @@ func (v *statusView) container(c *corev1.Container, init, initOver bool) corev1.
 		if prev != nil && prev.exited() {
 			out.LastTerminationState.Terminated = v.terminated(prev)
 		}
-		v.resources(&out, c)
+		v.resources(&out, c, x)
 	case x.exited() && v.restartsSoon(c, x, init):
 		v.describe(&out, x)
 		out.State.Waiting = v.waiting(c, slot, init, true)
@@ -218,12 +218,12 @@ func (v *statusView) describe(out *corev1.ContainerStatus, x *container) {
 	}
 }
 
-func (v *statusView) resources(out *corev1.ContainerStatus, c *corev1.Container) {
+func (v *statusView) resources(out *corev1.ContainerStatus, c *corev1.Container, x *container) {
 	if len(c.Resources.Requests) > 0 {
 		out.AllocatedResources = c.Resources.Requests
 	}
 	if len(c.Resources.Requests) > 0 || len(c.Resources.Limits) > 0 {
-		out.Resources = &corev1.ResourceRequirements{Limits: c.Resources.Limits, Requests: c.Resources.Requests}
+		out.Resources = actual(c, x.resources)
 	}
 }
 
@@ -235,7 +235,7 @@ func (v *statusView) restartsSoon(c *corev1.Container, x *container, init bool) 
 	if init && !sidecar(c) && x.code == 0 {
 		return false
 	}
-	return restarts(&v.s.pod.Spec, c, x)
+	return v.s.again(&v.s.pod.Spec, c, x)
 }
 
 func (v *statusView) ready(c *corev1.Container, x *container, started, init bool) bool {
@@ -375,17 +375,21 @@ func conditions(s *state, st *corev1.PodStatus, now time.Time) []corev1.PodCondi
 			Reason: corev1.PodReasonTerminationByKubelet, Message: s.failed.message,
 		})
 	}
+	list = append(list, resizeConditions(s)...)
 	old := s.pod.Status.Conditions
 	for i := range list {
 		c := &list[i]
-		c.ObservedGeneration = s.pod.Generation
+		if c.ObservedGeneration == 0 {
+			c.ObservedGeneration = s.pod.Generation
+		}
 		c.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
 		if o := findCondition(old, c.Type); o != nil && o.Status == c.Status && !o.LastTransitionTime.IsZero() {
 			c.LastTransitionTime = o.LastTransitionTime
 		}
 	}
 	for _, o := range old {
-		if !slices.ContainsFunc(list, func(c corev1.PodCondition) bool { return c.Type == o.Type }) {
+		ours := o.Type == corev1.PodResizePending || o.Type == corev1.PodResizeInProgress // over
+		if !ours && !slices.ContainsFunc(list, func(c corev1.PodCondition) bool { return c.Type == o.Type }) {
 			list = append(list, o)
 		}
 	}

@@ -25,6 +25,8 @@ func (g *cgroups) Ensure(p *corev1.Pod) (string, error) {
 	return "/" + string(p.UID), nil
 }
 
+func (g *cgroups) Fit(*corev1.Pod, bool) error { return nil }
+
 func (g *cgroups) Remove(uid types.UID) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -178,6 +178,11 @@ func (c *CRI) ListContainers(ctx context.Context, filter *cri.ContainerFilter) (
 	return r.GetContainers(), wrap("list containers", err)
 }
 
+func (c *CRI) UpdateContainerResources(ctx context.Context, id string, r *cri.LinuxContainerResources) error {
+	_, err := c.rt.UpdateContainerResources(ctx, &cri.UpdateContainerResourcesRequest{ContainerId: id, Linux: r})
+	return wrap("update container", err)
+}
+
 func (c *CRI) ReopenContainerLog(ctx context.Context, id string) error {
 	_, err := c.rt.ReopenContainerLog(ctx, &cri.ReopenContainerLogRequest{ContainerId: id})
 	return wrap("reopen container log", err)

@@ -54,6 +54,8 @@ type Containers interface {
 	ContainerStatus(ctx context.Context, id string) (*cri.ContainerStatus, error)
 	// ListContainers returns the containers that match; a nil filter means all.
 	ListContainers(ctx context.Context, filter *cri.ContainerFilter) ([]*cri.Container, error)
+	// UpdateContainerResources changes what a running container may use.
+	UpdateContainerResources(ctx context.Context, id string, r *cri.LinuxContainerResources) error
 	// ReopenContainerLog makes the runtime open the container's log file anew, after a rotation.
 	ReopenContainerLog(ctx context.Context, id string) error
 }

@@ -27,7 +27,7 @@ func (r *Runtime) CreateContainer(_ context.Context, sandboxID string, config *c
 			return "", fmt.Errorf("create container: name of attempt %d of %s is reserved for %s: %w", m.GetAttempt(), m.GetName(), c.id, messages.ErrExists)
 		}
 	}
-	c := &container{id: r.newID(), sandbox: s, created: r.now()}
+	c := &container{id: r.newID(), sandbox: s, created: r.now(), limits: config.GetLinux().GetResources()}
 	c.config = &cri.ContainerConfig{Metadata: m, Image: config.GetImage(), Labels: config.GetLabels(), Annotations: config.GetAnnotations(), LogPath: config.GetLogPath()}
 	r.containers[c.id] = c
 	s.containers = append(s.containers, c)
@@ -185,7 +185,8 @@ func (c *container) status() *cri.ContainerStatus {
 		name = c.config.GetImage().GetImage()
 	}
 	return &cri.ContainerStatus{
-		Id: c.id, Metadata: c.config.GetMetadata(), State: c.state, CreatedAt: c.created, StartedAt: c.started,
+		Resources: &cri.ContainerResources{Linux: c.limits},
+		Id:        c.id, Metadata: c.config.GetMetadata(), State: c.state, CreatedAt: c.created, StartedAt: c.started,
 		FinishedAt: c.finished, ExitCode: c.code, Reason: c.reason, Message: c.message,
 		Image: &cri.ImageSpec{Image: name}, ImageRef: c.config.GetImage().GetImage(), ImageId: c.config.GetImage().GetImage(),
 		Labels: c.config.GetLabels(), Annotations: c.config.GetAnnotations(), LogPath: c.logPath(),
@@ -197,6 +198,23 @@ func (c *container) logPath() string {
 		return ""
 	}
 	return c.sandbox.config.GetLogDirectory() + "/" + c.config.GetLogPath()
+}
+
+func (r *Runtime) UpdateContainerResources(_ context.Context, id string, limits *cri.LinuxContainerResources) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.down != nil {
+		return r.down
+	}
+	c := r.containers[id]
+	if c == nil {
+		return notFound("update container", id)
+	}
+	if msg := knob(c.sandbox.config.GetAnnotations(), "update-error", c.config.GetMetadata().GetName()); msg != "" {
+		return fmt.Errorf("update container: %s", msg)
+	}
+	c.limits = limits
+	return nil
 }
 
 func (r *Runtime) ListContainers(_ context.Context, f *cri.ContainerFilter) ([]*cri.Container, error) {

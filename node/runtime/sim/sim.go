@@ -68,6 +68,7 @@ type container struct {
 	sandbox  *sandbox
 	config   *cri.ContainerConfig
 	state    cri.ContainerState
+	limits   *cri.LinuxContainerResources
 	created  int64
 	started  int64
 	finished int64
