@@ -28,14 +28,7 @@ import (
 	"github.com/troupe-run/troupe/messages"
 )
 
-// This file runs upstream's own suite for storage.Interface. Of it these are left out:
-//
-//   - RunTestGuaranteedUpdateChecksStoredData, RunTestTransformationFailure, RunTestWatchError,
-//     RunTestWatchWithUnsafeDelete, RunWatchErrorIsBlockingFurtherEvents: they plant failing or
-//     corrupt value transformers in the read path. Objects are decoded once, when the store opens
-//     or writes them, and there are no transformers, so none of these states exists.
-//   - the case of RunTestGuaranteedUpdate that expects a rewrite of unchanged data because a
-//     transformer calls it stale, for the same reason; it is skipped by name.
+// This file runs upstream's own suite for storage.Interface; leftOut says what of it does not run, and why.
 
 // nats-server's access-time goroutine must be born outside of all bubbles.
 func TestMain(m *testing.M) {
