@@ -18,6 +18,12 @@ func (b *binder) doClaim(ctx context.Context, c *corev1.PersistentVolumeClaim, s
 	if step.bind != nil {
 		return b.bind(ctx, step.bind, c)
 	}
+	if step.class != "" {
+		next := c.DeepCopy()
+		next.Spec.StorageClassName = &step.class
+		_, err := b.Writer.Update(ctx, next)
+		return settled(err, "give a class to", c)
+	}
 	b.tell(c, step.note)
 	var err error
 	if step.provisioner != "" {

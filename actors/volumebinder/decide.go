@@ -28,6 +28,7 @@ type view interface {
 	volumes() []*corev1.PersistentVolume
 	claim(namespace, name string) *corev1.PersistentVolumeClaim
 	class(name string) *storagev1.StorageClass
+	defaultClass() string
 	waitingPod(c *corev1.PersistentVolumeClaim) string
 }
 
@@ -35,6 +36,8 @@ type view interface {
 type claimStep struct {
 	bind  *corev1.PersistentVolume
 	phase corev1.PersistentVolumeClaimPhase
+	// class is the storage class it is given because it has none.
+	class string
 	// provisioner is who shall make a volume for it.
 	provisioner string
 	note        note
@@ -122,6 +125,8 @@ func decideOpen(c *corev1.PersistentVolumeClaim, s view) claimStep {
 		return pending(warning("FailedBinding", "%v", err))
 	case v != nil:
 		return claimStep{bind: v}
+	case !volume.PersistentVolumeClaimHasClass(c) && s.defaultClass() != "":
+		return claimStep{class: s.defaultClass()}
 	case waits:
 		if pod := s.waitingPod(c); pod != "" {
 			return pending(normal("WaitForPodScheduled", "waiting for pod %s to be scheduled", pod))

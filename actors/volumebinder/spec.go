@@ -20,6 +20,12 @@ var (
 	classes = messages.Resource{Group: "storage.k8s.io", Resource: "storageclasses"}
 )
 
+// These annotations mark the default class; the second is from before there was the first.
+const (
+	defaultMark     = "storageclass.kubernetes.io/is-default-class"
+	betaDefaultMark = "storageclass.beta.kubernetes.io/is-default-class"
+)
+
 // binder is the controller; its keys are those of claims and of volumes.
 type binder struct {
 	controller.Deps
@@ -83,10 +89,10 @@ func (b *binder) ofVolume(ch objects.Change) []messages.Key {
 	return out
 }
 
-// ofClass returns the claims of a class that wait.
+// ofClass returns the claims of a class that wait, and those that any default class is for.
 func (b *binder) ofClass(ch objects.Change) (out []messages.Key) {
 	for _, c := range objects.List[*corev1.PersistentVolumeClaim](b.Reader, claims, "") {
-		if c.Spec.VolumeName == "" && volume.GetPersistentVolumeClaimClass(c) == ch.Key.Name {
+		if c.Spec.VolumeName == "" && (volume.GetPersistentVolumeClaimClass(c) == ch.Key.Name || !volume.PersistentVolumeClaimHasClass(c)) {
 			out = append(out, claimKey(c.Namespace, c.Name))
 		}
 	}
@@ -152,6 +158,25 @@ func (b *binder) claim(namespace, name string) *corev1.PersistentVolumeClaim {
 func (b *binder) class(name string) *storagev1.StorageClass {
 	c, _ := objects.Get[*storagev1.StorageClass](b.Reader, messages.KeyOf(classes, "", name))
 	return c
+}
+
+// defaultClass is the class of claims that name none, "" if there is none: the newest of those that
+// are marked as such.
+func (b *binder) defaultClass() string {
+	var newest *storagev1.StorageClass
+	for _, c := range objects.List[*storagev1.StorageClass](b.Reader, classes, "") {
+		if c.Annotations[defaultMark] != "true" && c.Annotations[betaDefaultMark] != "true" {
+			continue
+		}
+		if newest == nil || newest.CreationTimestamp.Before(&c.CreationTimestamp) ||
+			newest.CreationTimestamp.Equal(&c.CreationTimestamp) && c.Name < newest.Name {
+			newest = c
+		}
+	}
+	if newest == nil {
+		return ""
+	}
+	return newest.Name
 }
 
 // waitingPod is a pod that uses a claim and has no node yet, "" if there is none.

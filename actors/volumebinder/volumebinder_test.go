@@ -276,3 +276,44 @@ func TestHalfABindingNeverShows(t *testing.T) {
 		}
 	}, pv("v", "5Gi"), pvc("c", "1Gi"))
 }
+
+// TestClaimsGetADefaultClassLater gives a claim that named no class the newest default one, when there
+// is one, and leaves alone what asked for none.
+func TestClaimsGetADefaultClassLater(t *testing.T) {
+	t.Parallel()
+	nameless := pvc("c", "1Gi")
+	nameless.Spec.StorageClassName = nil
+	controllertest.Run(t, func(t *testing.T, w *controllertest.World) {
+		w.Start(Spec(w.Deps()))
+		w.Settle()
+		if c := getClaim(t, w, "c"); c.Spec.StorageClassName != nil || c.Status.Phase != corev1.ClaimPending {
+			t.Fatalf("%+v", c)
+		}
+		for _, name := range []string{"old", "new"} {
+			cl := class(name, "disks.example.com", storagev1.VolumeBindingImmediate)
+			cl.Annotations = map[string]string{defaultMark: "true"}
+			cl.CreationTimestamp = metav1.Now()
+			if name == "old" {
+				cl.CreationTimestamp = metav1.Time{Time: metav1.Now().AddDate(0, 0, -1)}
+			}
+			w.Put(cl)
+		}
+		w.Settle()
+		c, none := getClaim(t, w, "c"), getClaim(t, w, "none")
+		if got := ptr.Deref(c.Spec.StorageClassName, ""); got != "old" && got != "new" || c.Annotations[volume.AnnStorageProvisioner] != "disks.example.com" {
+			t.Errorf("class %q, annotations %v", got, c.Annotations)
+		}
+		if *none.Spec.StorageClassName != "" {
+			t.Errorf("a claim without a class got %q", *none.Spec.StorageClassName)
+		}
+		w.Put(func() *corev1.PersistentVolumeClaim {
+			d := pvc("d", "1Gi")
+			d.Spec.StorageClassName = nil
+			return d
+		}())
+		w.Settle()
+		if got := ptr.Deref(getClaim(t, w, "d").Spec.StorageClassName, ""); got != "new" {
+			t.Errorf("class %q, want the newest", got)
+		}
+	}, nameless, pvc("none", "1Gi"))
+}
