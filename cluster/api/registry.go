@@ -20,6 +20,7 @@ import (
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 
 	"github.com/troupe-run/troupe/cluster/api/kind"
+	statestorage "github.com/troupe-run/troupe/cluster/state/storage"
 )
 
 // registry is one stored kind as the generic machinery serves it.
@@ -27,6 +28,8 @@ type registry struct {
 	*genericregistry.Store
 	kind *kind.Kind
 	deps any
+	// plainJSON is the encoder for which lists share their items' JSON; empty for none.
+	plainJSON runtime.Identifier
 }
 
 // newRegistry wraps the kind's rules around its storage.
@@ -78,6 +81,9 @@ func newRegistry(k *kind.Kind, c codecs, back storage.Interface, deps any) (*reg
 		return nil, fmt.Errorf("assemble registry of %s: %w", gr, err)
 	}
 	r.Store = store
+	if _, own := back.(*statestorage.Storage); own {
+		r.plainJSON = plainJSON(c, k.GVK.GroupVersion())
+	}
 	return r, nil
 }
 

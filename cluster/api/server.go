@@ -134,7 +134,7 @@ func (s *Server) assemble() error {
 	c.DisabledPostStartHooks = sets.NewString("max-in-flight-filter")
 	c.AdmissionControl = s.admission
 	c.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
-		return genericapiserver.DefaultBuildHandlerChain(s.limit(handler), c)
+		return genericapiserver.DefaultBuildHandlerChain(s.limit(withPlainLists(handler)), c)
 	}
 	generic, err := c.Complete(nil).New("troupe", genericapiserver.NewEmptyDelegateWithCustomHandler(http.HandlerFunc(http.NotFound)))
 	if err != nil {

@@ -68,7 +68,7 @@ func NewAuthenticator(cfg AuthnConfig) (*Authenticator, error) {
 			return nil, err
 		}
 	}
-	certs := []authenticator.Request{requestx509.NewDynamic(a.ownCA, requestx509.CommonNameUserConversion)}
+	certs := []authenticator.Request{newCertCache(requestx509.NewDynamic(a.ownCA, requestx509.CommonNameUserConversion), cfg.Clock)}
 	if cfg.ClientCA != "" {
 		var err error
 		if a.clientCA, err = dynamiccertificates.NewDynamicCAContentFromFile("client-ca", cfg.ClientCA); err != nil {

@@ -61,7 +61,7 @@ func (s *Store) ListIndexed(res messages.Resource, prefix, name string, values [
 		for _, v := range slices.Compact(slices.Sorted(slices.Values(values))) {
 			for r := range ix.rows[v] {
 				if strings.HasPrefix(r.path, prefix) {
-					items = append(items, Item{r.path, r.Object})
+					items = append(items, Item{r.path, r.Object, r.shown})
 				}
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"crypto/sha256"
 	"slices"
+	"sync/atomic"
 
 	"github.com/google/btree"
 
@@ -29,6 +30,8 @@ type Entry struct {
 	Size int
 	// Expires is the Unix time in seconds when the store deletes the object; 0 is never.
 	Expires int64
+
+	shown *encoding
 }
 
 type name struct{ namespace, name string }
@@ -63,6 +66,7 @@ type table struct {
 	indexes    map[string]*index
 	labels     int // how many of the indexes are of labels
 	bytes      int64
+	shown      atomic.Int64 // bytes of kept encodings
 	log        eventLog
 }
 
@@ -111,6 +115,7 @@ func (t *table) replace(r *row, rec *record) {
 // put stores e under key and returns the object it replaced, if any.
 func (t *table) put(key messages.Key, e Entry) (old objects.Object) {
 	n := name{key.Namespace, key.Name}
+	e.shown = &encoding{kept: &t.shown}
 	rec := &record{Entry: e, key: key}
 	r := t.rows[n]
 	if r == nil {
@@ -120,6 +125,7 @@ func (t *table) put(key messages.Key, e Entry) (old objects.Object) {
 	} else {
 		rec.path, old = r.path, r.Object
 		t.bytes -= int64(r.Size)
+		r.shown.drop()
 	}
 	t.bytes += int64(e.Size)
 	t.replace(r, rec)
@@ -147,6 +153,7 @@ func (t *table) remove(key messages.Key) objects.Object {
 	t.order.Delete(row.record)
 	t.frozen = nil
 	t.bytes -= int64(row.Size)
+	row.shown.drop()
 	for _, ix := range t.indexes {
 		ix.remove(row, ix.of(row.Object))
 	}

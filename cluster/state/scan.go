@@ -17,6 +17,8 @@ type Item struct {
 	// Path is "namespace/name", or the name alone for objects without a namespace.
 	Path   string
 	Object objects.Object
+
+	shown *encoding // nil for an object of the past
 }
 
 // scan visits the records of a listing whose path begins with prefix and is not before from, in order.
@@ -84,7 +86,7 @@ func (s *Store) ListAt(res messages.Resource, prefix, from string, rev uint64) (
 	if prefix == "" && from == "" {
 		out = make([]Item, 0, order.Len())
 	}
-	scan(order, prefix, from, func(rec *record) { out = append(out, Item{rec.path, rec.Object}) })
+	scan(order, prefix, from, func(rec *record) { out = append(out, Item{rec.path, rec.Object, rec.shown}) })
 	if rev == 0 {
 		rev = now
 	}
@@ -105,7 +107,7 @@ func undo(items []Item, prefix, from string, events []Event) []Item {
 	items = slices.DeleteFunc(items, func(i Item) bool { _, changed := before[i.Path]; return changed })
 	for path, obj := range before {
 		if obj != nil {
-			items = append(items, Item{path, obj})
+			items = append(items, Item{Path: path, Object: obj})
 		}
 	}
 	slices.SortFunc(items, func(a, b Item) int { return strings.Compare(a.Path, b.Path) })

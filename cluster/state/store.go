@@ -300,7 +300,8 @@ func (s *Store) Register(r Resource) error {
 	}
 	for row, obj := range converted {
 		rec := *row.record
-		rec.Object = obj
+		rec.Object, rec.shown = obj, &encoding{kept: &t.shown}
+		row.shown.drop()
 		t.replace(row, &rec)
 	}
 	t.describe(r)

@@ -150,7 +150,13 @@ func (s *Storage) GetList(ctx context.Context, key string, opts storage.ListOpti
 	if !opts.Recursive {
 		items = exactly(items, prefix)
 	}
-	taken, err := fill(ctx, dst, items, &opts.Predicate)
+	var taken int
+	if c := collected(ctx); c != nil {
+		dst.Set(reflect.MakeSlice(dst.Type(), 0, 0))
+		taken, err = c.fill(ctx, items, &opts.Predicate)
+	} else {
+		taken, err = fill(ctx, dst, items, &opts.Predicate)
+	}
 	if err != nil {
 		return err
 	}
@@ -188,12 +194,17 @@ func fill(ctx context.Context, dst reflect.Value, items []state.Item, pred *stor
 	if pred.Limit > 0 {
 		room = min(room, int(pred.Limit))
 	}
-	untyped := dst.Type().Elem() == reflect.TypeFor[unstructured.Unstructured]()
 	// Never nil: clients are promised an empty list.
 	dst.Set(reflect.MakeSlice(dst.Type(), 0, room))
+	return match(ctx, items, pred, func(i state.Item) { put(dst, i.Object) })
+}
+
+// match hands the items that match to add until the limit is reached and returns how many it has
+// looked at.
+func match(ctx context.Context, items []state.Item, pred *storage.SelectionPredicate, add func(state.Item)) (taken int, err error) {
+	n := int64(0)
 	for i := range items {
-		n := dst.Len()
-		if pred.Limit > 0 && int64(n) >= pred.Limit {
+		if pred.Limit > 0 && n >= pred.Limit {
 			break
 		}
 		if i%1024 == 0 && ctx.Err() != nil {
@@ -202,17 +213,25 @@ func fill(ctx context.Context, dst reflect.Value, items []state.Item, pred *stor
 		taken = i + 1
 		// As in any storage, an object whose attributes cannot be had matches nothing.
 		if ok, err := pred.Matches(items[i].Object); err == nil && ok {
-			dst.Grow(1)
-			dst.SetLen(n + 1)
-			item := dst.Index(n)
-			item.Set(listItem(items[i].Object))
-			// Items of a typed list do not say their kind again.
-			if typed, ok := item.Addr().Interface().(objects.Object); ok && !untyped {
-				typed.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
-			}
+			n++
+			add(items[i])
 		}
 	}
 	return taken, nil
+}
+
+// put appends an object to the items of a list.
+func put(dst reflect.Value, obj objects.Object) {
+	n := dst.Len()
+	dst.Grow(1)
+	dst.SetLen(n + 1)
+	item := dst.Index(n)
+	item.Set(listItem(obj))
+	// Items of a typed list do not say their kind again.
+	untyped := dst.Type().Elem() == reflect.TypeFor[unstructured.Unstructured]()
+	if typed, ok := item.Addr().Interface().(objects.Object); ok && !untyped {
+		typed.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	}
 }
 
 // listItem returns the struct to put into a list. It shares what is below it with the store; the
