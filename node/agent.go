@@ -83,8 +83,10 @@ type agentConfig struct {
 	measure func(ctx context.Context) health
 	// images lists the images on the node as its status shows them; nil means never.
 	images func(ctx context.Context) ([]corev1.ContainerImage, error)
-	status corev1.NodeStatus
-	clock  clock.PassiveClock
+	// collect removes unused images when the disk runs full; nil means never.
+	collect func(ctx context.Context) error
+	status  corev1.NodeStatus
+	clock   clock.PassiveClock
 }
 
 // How often the machine is looked at, how often while it is ill, and when to retry to come up.
@@ -149,6 +151,7 @@ func (g *agentActor) Receive(c actor.Context) {
 	case *actor.Started:
 		g.check(c)
 		g.imagePulled(c)
+		stage.After(c, collectEvery, collectDue{})
 	case said:
 		g.said(c, m.msg)
 	case runtimeHealth:
@@ -161,6 +164,8 @@ func (g *agentActor) Receive(c actor.Context) {
 		g.imagePulled(c)
 	case imagesDue:
 		g.lookAtImages(c)
+	case collectDue:
+		g.collectImages(c)
 	}
 }
 

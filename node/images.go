@@ -27,12 +27,15 @@ const (
 const (
 	imagesEvery = 2 * time.Minute
 	imagesSoon  = 10 * time.Second
+	// collectEvery is how often it is looked which images are used, and whether some have to go.
+	collectEvery = 5 * time.Minute
 )
 
 type (
 	// imagePulled says that an image has come by a pull.
 	imagePulled struct{}
 	imagesDue   struct{}
+	collectDue  struct{}
 )
 
 // imageLister is what of a runtime lists images.
@@ -94,5 +97,19 @@ func (g *agentActor) lookAtImages(c actor.Context) {
 			g.status.Images = list
 			g.a.link.ReportNode(*g.status.DeepCopy())
 		}
+	})
+}
+
+// collectImages removes unused images if there are too many, and again later.
+func (g *agentActor) collectImages(c actor.Context) {
+	if g.collect == nil {
+		return
+	}
+	stage.Go(c, nil, collectEvery, func(ctx context.Context) (struct{}, error) { return struct{}{}, g.collect(ctx) }, func(_ struct{}, err error) {
+		if err != nil {
+			g.log.Warn("images are not collected, will retry", "node", g.name, "err", err)
+		}
+		stage.After(c, collectEvery, collectDue{})
+		g.imagePulled(c) // the list may have changed
 	})
 }

@@ -59,7 +59,8 @@ func Start(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	}
 	err = startAgent(m.a, agentConfig{
 		name: cfg.Name, log: cfg.Log, up: m.up, measure: m.measure, status: status, clock: cfg.Clock,
-		images: func(ctx context.Context) ([]corev1.ContainerImage, error) { return listImages(ctx, m.rt) },
+		images:  func(ctx context.Context) ([]corev1.ContainerImage, error) { return listImages(ctx, m.rt) },
+		collect: image.NewCollector(m.rt, cfg.Clock, cfg.Log).Collect,
 	}, link.Config{
 		Conn: cfg.Conn, Region: cfg.Region, Node: nodeObject(cfg.Name, cfg.Labels, cfg.Taints, status), DataDir: cfg.DataDir, Log: cfg.Log,
 	})

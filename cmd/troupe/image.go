@@ -77,7 +77,8 @@ func importImage(ctx context.Context, h *host.Host, file string, in io.Reader, o
 		defer f.Close()
 		in = f
 	}
-	got, err := image.Import(ctx, h.Client(), in, image.ImportOptions{Snapshotter: h.Snapshotter()})
+	// It is kept when unused images are removed: there may be no registry to get it from again.
+	got, err := image.Import(ctx, h.Client(), in, image.ImportOptions{Pinned: true, Snapshotter: h.Snapshotter()})
 	if err != nil {
 		return fmt.Errorf("import %s: %w", file, err)
 	}

@@ -246,6 +246,7 @@ func (p *podActor) allot(own *corev1.Pod) {
 		s.resize.pending = failure{}
 	case equality.Semantic.DeepEqual(asked, s.allotted):
 		s.resize.pending = failure{}
+		return // as nearly always: the spec is shared with others
 	default:
 		was := s.resize.pending
 		s.resize.pending = p.cfg.promised.admit(s.uid, requestsOf(own.Spec), p.cfg.Facts().Capacity)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
@@ -222,6 +223,30 @@ func (c *CRI) ImageStatus(ctx context.Context, image *cri.ImageSpec) (*cri.Image
 func (c *CRI) ListImages(ctx context.Context) ([]*cri.Image, error) {
 	r, err := c.img.ListImages(ctx, &cri.ListImagesRequest{})
 	return r.GetImages(), wrap("list images", err)
+}
+
+// RemoveImage removes an image with all its names; one that is not there is no error.
+func (c *CRI) RemoveImage(ctx context.Context, id string) error {
+	_, err := c.img.RemoveImage(ctx, &cri.RemoveImageRequest{Image: &cri.ImageSpec{Image: id}})
+	return wrap("remove image", gone(err))
+}
+
+// ImageDisk measures the disk that images are unpacked on, in bytes.
+func (c *CRI) ImageDisk(ctx context.Context) (capacity, available int64, err error) {
+	r, err := c.img.ImageFsInfo(ctx, &cri.ImageFsInfoRequest{})
+	if err != nil {
+		return 0, 0, wrap("measure images", err)
+	}
+	list := r.GetImageFilesystems()
+	if len(list) == 0 {
+		return 0, 0, fmt.Errorf("measure images: the runtime names no disk: %w", messages.ErrUnavailable)
+	}
+	var fs unix.Statfs_t
+	path := list[0].GetFsId().GetMountpoint()
+	if err := unix.Statfs(path, &fs); err != nil {
+		return 0, 0, fmt.Errorf("measure images on %s: %w", path, err)
+	}
+	return int64(fs.Blocks) * fs.Bsize, int64(fs.Bavail) * fs.Bsize, nil
 }
 
 func (c *CRI) PullImage(ctx context.Context, image *cri.ImageSpec, auth *cri.AuthConfig, sandbox *cri.PodSandboxConfig) (string, error) {
