@@ -5,6 +5,7 @@ go 1.26.8
 require (
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/asynkron/protoactor-go v0.0.0-20240822202345-3c0e61ca19c9
+	github.com/blang/semver/v4 v4.0.0
 	github.com/containerd/containerd/v2 v2.3.7
 	github.com/containernetworking/cni v1.3.0
 	github.com/coreos/go-iptables v0.8.0
@@ -28,6 +29,7 @@ require (
 	k8s.io/component-helpers v0.36.6
 	k8s.io/cri-api v0.36.6
 	k8s.io/cri-client v0.36.6
+	k8s.io/dynamic-resource-allocation v0.36.6
 	k8s.io/kubectl v0.36.6
 	k8s.io/mount-utils v0.36.6
 	sigs.k8s.io/yaml v1.6.0
@@ -45,7 +47,6 @@ require (
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
 	github.com/antlr4-go/antlr/v4 v4.13.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
-	github.com/blang/semver/v4 v4.0.0 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/chai2010/gettext-go v1.0.2 // indirect

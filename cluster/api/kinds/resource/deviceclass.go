@@ -1,0 +1,54 @@
+package resource
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/troupe-run/troupe/cluster/api/kind"
+	"github.com/troupe-run/troupe/cluster/api/kinds/check"
+)
+
+// DeviceClass describes resource.k8s.io/v1 DeviceClass.
+func DeviceClass() kind.Kind {
+	return kind.Kind{
+		GVK:      resourcev1.SchemeGroupVersion.WithKind("DeviceClass"),
+		Resource: "deviceclasses",
+		Singular: "deviceclass",
+		New:      func() kind.Object { return &resourcev1.DeviceClass{} },
+		NewList:  func() runtime.Object { return &resourcev1.DeviceClassList{} },
+
+		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
+			return validateClass(&obj.(*resourcev1.DeviceClass).Spec, false)
+		},
+		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
+			spec := &obj.(*resourcev1.DeviceClass).Spec
+			return validateClass(spec, apiequality.Semantic.DeepEqual(*spec, old.(*resourcev1.DeviceClass).Spec))
+		},
+		SpecChanged: func(obj, old kind.Object) bool {
+			return !apiequality.Semantic.DeepEqual(obj.(*resourcev1.DeviceClass).Spec, old.(*resourcev1.DeviceClass).Spec)
+		},
+	}
+}
+
+// validateClass checks a class; stored says that it has been accepted before.
+func validateClass(spec *resourcev1.DeviceClassSpec, stored bool) field.ErrorList {
+	errs := validateSelectors(spec.Selectors, specPath.Child("selectors"), stored)
+	errs = append(errs, eachOf(spec.Config, resourcev1.DeviceConfigMaxSize, specPath.Child("config"),
+		func(c *resourcev1.DeviceClassConfiguration, at *field.Path) field.ErrorList {
+			return validateConfiguration(&c.DeviceConfiguration, at, stored)
+		})...)
+	if name := spec.ExtendedResourceName; name != nil {
+		at := specPath.Child("extendedResourceName")
+		if bad := check.QualifiedName(*name, at); len(bad) > 0 {
+			errs = append(errs, bad...)
+		} else if !check.IsExtendedResource(corev1.ResourceName(*name)) {
+			errs = append(errs, field.Invalid(at, *name, "must be a valid extended resource name"))
+		}
+	}
+	return errs
+}
