@@ -14,6 +14,7 @@ import (
 	"github.com/troupe-run/troupe/actors/nodelifecycle"
 	"github.com/troupe-run/troupe/actors/replicaset"
 	"github.com/troupe-run/troupe/actors/serviceaccount"
+	"github.com/troupe-run/troupe/actors/servicecidr"
 	"github.com/troupe-run/troupe/actors/volumebinder"
 )
 
@@ -44,6 +45,7 @@ func specs(id identity) []func(controller.Deps) controller.Spec {
 		disruption.Spec,
 		disruption.StaleSpec,
 		volumebinder.Spec,
+		servicecidr.Spec,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/nats-io/nats.go"
@@ -50,6 +51,7 @@ type Cluster struct {
 	serving   sync.WaitGroup
 	stopAPI   context.CancelFunc
 	stopSelf  context.CancelFunc
+	acting    atomic.Bool // scheduler and controllers are started
 }
 
 // Start starts a control plane and returns when its API is ready. On error nothing is left running.
@@ -163,8 +165,8 @@ func (c *Cluster) startAPI(ctx context.Context) (err error) {
 		Authority: c.authority, Listener: c.cfg.Listener, Also: c.cfg.Also, Insecure: c.cfg.Insecure, Dial: c.cfg.Dial, Advertise: c.cfg.Advertise,
 		NodeDial: c.dialNode, Heartbeats: c.beats, ServiceCIDR: c.cfg.ServiceCIDR, DNS: c.cfg.dnsAddress(), ClusterDomain: c.cfg.Domain, Version: c.cfg.Version,
 		Authentication: c.cfg.Authentication, ClientCA: c.cfg.ClientCA, TLSCert: c.cfg.TLSCert, TLSKey: c.cfg.TLSKey,
-		Checks: map[string]func() error{"nats": c.bus.Healthy, "state": c.state.Healthy},
-		Clock:  c.cfg.Clock, Log: c.cfg.Log,
+		Checks: map[string]func() error{"nats": c.bus.Healthy, "state": c.state.Healthy}, Components: c.components(),
+		Clock: c.cfg.Clock, Log: c.cfg.Log,
 	})
 	if err != nil {
 		return err
@@ -216,8 +218,24 @@ func (c *Cluster) startActors(context.Context) error {
 			return err
 		}
 	}
+	c.acting.Store(true)
 	c.cfg.Step("scheduler and controllers", "")
 	return nil
+}
+
+// components are the parts of the control plane under the names that Kubernetes has for them.
+func (c *Cluster) components() map[string]func() error {
+	acting := func() error {
+		if !c.acting.Load() {
+			return errors.New("not started")
+		}
+		return nil
+	}
+	out := map[string]func() error{"controller-manager": acting, "etcd-0": c.state.Healthy}
+	if !slices.Contains(c.cfg.Off, schedulerName) {
+		out["scheduler"] = acting
+	}
+	return out
 }
 
 // deps is what an actor that acts as user and reports Events as component gets.

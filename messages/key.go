@@ -53,6 +53,8 @@ var (
 	ReplicaSets     = Resource{"apps", "replicasets"}
 	EndpointSlices  = Resource{"discovery.k8s.io", "endpointslices"}
 	Leases          = Resource{"coordination.k8s.io", "leases"}
+	ServiceCIDRs    = Resource{"networking.k8s.io", "servicecidrs"}
+	IPAddresses     = Resource{"networking.k8s.io", "ipaddresses"}
 
 	PodDisruptionBudgets = Resource{"policy", "poddisruptionbudgets"}
 )

@@ -9,9 +9,11 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -22,6 +24,9 @@ import (
 	"github.com/troupe-run/troupe/cluster/api/kinds/scheduling"
 	"github.com/troupe-run/troupe/messages"
 )
+
+// defaultServiceCIDRName is what Kubernetes calls the range that a cluster is configured with.
+const defaultServiceCIDRName = "kubernetes"
 
 // bootWriters is how many first objects are written side by side; the store makes few disk writes
 // of them.
@@ -40,6 +45,7 @@ func (s *Server) boot(ctx context.Context) error {
 	s.bootPriorities(ctx, g, w)
 	g.Go(func() error { return s.bootService(ctx, w) })
 	s.bootIdentity(ctx, g, w)
+	g.Go(func() error { return s.bootServiceCIDR(ctx, w) })
 	return g.Wait()
 }
 
@@ -98,6 +104,35 @@ func (s *Server) bootPriorities(ctx context.Context, g *errgroup.Group, w object
 	for _, class := range scheduling.SystemClasses() {
 		g.Go(func() error { return s.ensure(ctx, w, messages.KeyOf(res, "", class.Name), class, nil) })
 	}
+}
+
+// bootServiceCIDR puts the range of Services on record. It is ready from the start: the API server
+// itself hands addresses out of it.
+func (s *Server) bootServiceCIDR(ctx context.Context, w objects.Writer) error {
+	if !s.serves(messages.ServiceCIDRs) {
+		return nil
+	}
+	key := messages.KeyOf(messages.ServiceCIDRs, "", defaultServiceCIDRName)
+	cidr := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{s.cfg.ServiceCIDR.String()}}}
+	if err := s.ensure(ctx, w, key, cidr, nil); err != nil {
+		return err
+	}
+	have, ok := objects.Get[*networkingv1.ServiceCIDR](s.cfg.Store, key)
+	if !ok || have.DeletionTimestamp != nil || apimeta.FindStatusCondition(have.Status.Conditions, networkingv1.ServiceCIDRConditionReady) != nil {
+		return nil
+	}
+	_, err := w.Mutate(ctx, key, "status", func(o objects.Object) (objects.Object, error) {
+		c := o.(*networkingv1.ServiceCIDR)
+		apimeta.SetStatusCondition(&c.Status.Conditions, metav1.Condition{
+			Type: networkingv1.ServiceCIDRConditionReady, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(s.cfg.Clock.Now()),
+			Message: "Kubernetes default Service CIDR is ready",
+		})
+		return c, nil
+	})
+	if err != nil {
+		return fmt.Errorf("mark %s ready: %w", key, err)
+	}
+	return nil
 }
 
 // bootService makes the Service, Endpoints and EndpointSlice that pods reach the API by.

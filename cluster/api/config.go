@@ -68,6 +68,8 @@ type Config struct {
 	// Checks are health checks by name besides the server's own; a failing one makes /healthz,
 	// /livez and /readyz fail.
 	Checks map[string]func() error
+	// Components are the checks behind ComponentStatus, by the names of Kubernetes' components.
+	Components map[string]func() error
 
 	// Clock is the source of time for what the server writes. Nil means the real one.
 	Clock clock.WithTicker

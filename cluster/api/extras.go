@@ -1,8 +1,6 @@
 package api
 
 import (
-	eventsv1 "k8s.io/api/events/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -14,7 +12,7 @@ import (
 	"github.com/troupe-run/troupe/messages"
 )
 
-// deps is what the hooks and builders of kinds get: kind.Allocators and kind.Deciders.
+// deps is what the hooks and builders of kinds get: kind.Allocators, kind.Deciders and kind.Components.
 type deps struct {
 	*alloc.Allocator
 	s *Server
@@ -24,10 +22,15 @@ func (d deps) Authenticator() authenticator.Request  { return d.s.authenticator 
 func (d deps) Authorizer() authorizer.Authorizer     { return d.s.authorizer }
 func (d deps) RuleResolver() authorizer.RuleResolver { return d.s.rules }
 
+// Components are those the server was told of.
+func (d deps) Components() map[string]func() error { return d.s.cfg.Components }
+
+// DryRun is what hooks get when nothing is going to be stored.
+func (d deps) DryRun() any { return deps{d.Allocator.DryRun(), d.s} }
+
 // extras adds the subresources that need more of the server than a kind's own file may know: those
-// of pods that reach nodes, the binding and eviction of pods, tokens of service accounts, and
-// Events under their second group.
-func (s *Server) extras(out groupVersions, order []schema.GroupVersion) []schema.GroupVersion {
+// of pods that reach nodes, the binding and eviction of pods, and tokens of service accounts.
+func (s *Server) extras(out groupVersions) {
 	if r, ok := s.resources[messages.Pods]; ok {
 		streams := stream.New(stream.Config{Reader: s.cfg.Store, Dial: s.cfg.NodeDial, Authorizer: s.authorizer})
 		binding := bindings{pods: r.store, clock: s.cfg.Clock}
@@ -46,14 +49,10 @@ func (s *Server) extras(out groupVersions, order []schema.GroupVersion) []schema
 	if r, ok := s.resources[messages.ServiceAccounts]; ok {
 		out.add(r.kind.GVK.GroupVersion(), "serviceaccounts/token", &tokens{reader: s.cfg.Store, tokens: s.tokens})
 	}
-	if r, ok := s.resources[messages.Events]; ok && out[eventsv1.SchemeGroupVersion] == nil {
-		out.add(eventsv1.SchemeGroupVersion, r.kind.Resource, r.store)
-		order = append(order, eventsv1.SchemeGroupVersion)
-	}
-	return order
 }
 
 var (
 	_ kind.Allocators = deps{}
 	_ kind.Deciders   = deps{}
+	_ kind.Components = deps{}
 )

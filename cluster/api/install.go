@@ -29,6 +29,17 @@ func (g groupVersions) add(gv schema.GroupVersion, path string, s rest.Storage) 
 	g[gv][path] = s
 }
 
+// versions are those of a group that serve a path, gv first.
+func (g groupVersions) versions(gv schema.GroupVersion, path string) []string {
+	out := []string{gv.String()}
+	for other, paths := range g {
+		if _, ok := paths[path]; ok && other != gv && other.Group == gv.Group {
+			out = append(out, other.String())
+		}
+	}
+	return out
+}
+
 // install serves the groups: legacy core first, then the others in the order of their kinds. It
 // does what GenericAPIServer.InstallAPIGroups does but for the schemas, which that would build for
 // every kind at once; here they are built when somebody first needs them.
@@ -45,7 +56,7 @@ func (s *Server) install(storages groupVersions, order []schema.GroupVersion) er
 			names = append(names, gv.Group)
 		}
 		groups[gv.Group] = append(groups[gv.Group], gv)
-		if err := s.installVersion(gv, storages[gv]); err != nil {
+		if err := s.installVersion(gv, storages); err != nil {
 			return err
 		}
 	}
@@ -61,14 +72,15 @@ func (s *Server) install(storages groupVersions, order []schema.GroupVersion) er
 	return nil
 }
 
-func (s *Server) installVersion(gv schema.GroupVersion, storages map[string]rest.Storage) error {
+func (s *Server) installVersion(gv schema.GroupVersion, all groupVersions) error {
+	storages := all[gv]
 	root, manager := genericapiserver.APIGroupPrefix, s.generic.AggregatedDiscoveryGroupManager
 	if gv.Group == "" {
 		root, manager = genericapiserver.DefaultLegacyAPIPrefix, s.generic.AggregatedLegacyDiscoveryGroupManager
 	}
 	served := make(map[string][]string, len(storages))
 	for path := range storages {
-		served[path] = []string{gv.String()}
+		served[path] = all.versions(gv, path)
 	}
 	v := &endpoints.APIGroupVersion{
 		Storage:                     storages,

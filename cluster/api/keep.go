@@ -16,8 +16,8 @@ import (
 // keepRetry is the pause after an attempt that failed, such as one in a namespace that is going.
 const keepRetry = 5 * time.Second
 
-// keep brings back what every cluster has when somebody deletes or changes it: the namespaces, and
-// the Service by which pods reach the API. It runs until ctx ends.
+// keep brings back what every cluster has when somebody deletes or changes it: the namespaces,
+// the Service by which pods reach the API and the range of Services. It runs until ctx ends.
 func (s *Server) keep(ctx context.Context) {
 	missing := make(chan struct{}, 1)
 	again := func() {
@@ -26,9 +26,9 @@ func (s *Server) keep(ctx context.Context) {
 		default: // one look sees all that happened until then
 		}
 	}
-	stop := s.cfg.Store.Follow([]messages.Resource{messages.Namespaces, messages.Services, messages.Endpoints, messages.EndpointSlices},
+	stop := s.cfg.Store.Follow([]messages.Resource{messages.Namespaces, messages.Services, messages.Endpoints, messages.EndpointSlices, messages.ServiceCIDRs},
 		func(c objects.Change) {
-			if c.Old != nil && (c.Key.Resource == messages.Namespaces && c.New == nil || isAPIService(c.Key)) {
+			if c.Old != nil && (c.Key.Resource == messages.Namespaces && c.New == nil || isAPIService(c.Key) || isDefaultCIDR(c.Key) && c.New == nil) {
 				again()
 			}
 		})
@@ -40,7 +40,7 @@ func (s *Server) keep(ctx context.Context) {
 			return
 		case <-missing:
 		}
-		err := errors.Join(s.bootNamespaces(ctx, w), s.bootService(ctx, w))
+		err := errors.Join(s.bootNamespaces(ctx, w), s.bootService(ctx, w), s.bootServiceCIDR(ctx, w))
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
@@ -57,4 +57,8 @@ func (s *Server) keep(ctx context.Context) {
 
 func isAPIService(key messages.Key) bool {
 	return key.Namespace == metav1.NamespaceDefault && key.Name == kind.APIService
+}
+
+func isDefaultCIDR(key messages.Key) bool {
+	return key.Resource == messages.ServiceCIDRs && key.Name == defaultServiceCIDRName
 }

@@ -158,20 +158,28 @@ func (r *registry) Watch(ctx context.Context, opts *metainternal.ListOptions) (w
 	return w, nil
 }
 
-func (r *registry) beginCreate(ctx context.Context, obj runtime.Object, _ *metav1.CreateOptions) (genericregistry.FinishFunc, error) {
+// depsFor keeps what a dry run allocates off the record.
+func (r *registry) depsFor(dryRun []string) any {
+	if d, ok := r.deps.(interface{ DryRun() any }); ok && len(dryRun) > 0 {
+		return d.DryRun()
+	}
+	return r.deps
+}
+
+func (r *registry) beginCreate(ctx context.Context, obj runtime.Object, opts *metav1.CreateOptions) (genericregistry.FinishFunc, error) {
 	if r.kind.Hooks.BeginCreate == nil {
 		return doNothing, nil
 	}
-	undo, err := r.kind.Hooks.BeginCreate(ctx, obj.(kind.Object), r.deps)
+	undo, err := r.kind.Hooks.BeginCreate(ctx, obj.(kind.Object), r.depsFor(opts.DryRun))
 	return keep(ctx, undo, nil), err
 }
 
-func (r *registry) beginUpdate(ctx context.Context, obj, old runtime.Object, _ *metav1.UpdateOptions) (genericregistry.FinishFunc, error) {
+func (r *registry) beginUpdate(ctx context.Context, obj, old runtime.Object, opts *metav1.UpdateOptions) (genericregistry.FinishFunc, error) {
 	was := old.(kind.Object)
 	if r.kind.Hooks.BeginUpdate == nil {
 		return keep(ctx, nil, was), nil
 	}
-	undo, err := r.kind.Hooks.BeginUpdate(ctx, obj.(kind.Object), was, r.deps)
+	undo, err := r.kind.Hooks.BeginUpdate(ctx, obj.(kind.Object), was, r.depsFor(opts.DryRun))
 	return keep(ctx, undo, was), err
 }
 

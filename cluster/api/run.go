@@ -53,6 +53,9 @@ func (s *Server) Run(ctx context.Context) error {
 	started.Go(func() { s.authenticator.Run(base) })
 	started.Go(func() { s.aggregate(base) })
 	started.Go(func() { s.keep(base) })
+	if s.claims != nil {
+		started.Go(func() { s.claims.run(base) })
+	}
 	for _, lane := range s.recorder.lanes {
 		started.Go(func() { s.recorder.run(base, lane) })
 	}

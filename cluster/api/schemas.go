@@ -8,7 +8,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/managedfields"
@@ -71,10 +70,13 @@ func openAPIv2(s *runtime.Scheme, version string) *common.Config {
 func typeConverter(s *runtime.Scheme, kinds []kind.Kind) (managedfields.TypeConverter, error) {
 	// Besides the kinds, what their subresources speak.
 	objs := []runtime.Object{
-		&authenticationv1.TokenRequest{}, &autoscalingv1.Scale{}, &corev1.Binding{}, &eventsv1.Event{}, &policyv1.Eviction{},
+		&authenticationv1.TokenRequest{}, &autoscalingv1.Scale{}, &corev1.Binding{}, &policyv1.Eviction{},
 	}
 	for i := range kinds {
 		objs = append(objs, kinds[i].New())
+		for _, v := range kinds[i].Versions {
+			objs = append(objs, v.New())
+		}
 	}
 	names := make([]string, len(objs))
 	for i := range objs {

@@ -6,11 +6,9 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metainternal "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -70,22 +68,36 @@ func registerKind(s *runtime.Scheme, k *kind.Kind) error {
 	if k.Default != nil {
 		s.AddTypeDefaultingFunc(k.New(), func(obj any) { k.Default(obj.(kind.Object)) })
 	}
-	known := fields.Set{"metadata.name": "", "metadata.namespace": ""}
+	known := map[string]string{"metadata.name": "metadata.name", "metadata.namespace": "metadata.namespace"}
 	if k.Fields != nil {
 		for name := range k.Fields(k.New()) {
-			known[name] = ""
+			known[name] = name
 		}
 	}
-	return s.AddFieldLabelConversionFunc(k.GVK, func(label, value string) (string, string, error) {
-		if _, ok := known[label]; !ok {
+	if err := registerFields(s, k.GVK, known); err != nil {
+		return err
+	}
+	for i := range k.Versions {
+		if err := registerVersion(s, k, &k.Versions[i], known); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// registerFields makes fields selectable; known maps what clients call them to what the kind does.
+func registerFields(s *runtime.Scheme, gvk schema.GroupVersionKind, known map[string]string) error {
+	return s.AddFieldLabelConversionFunc(gvk, func(label, value string) (string, string, error) {
+		field, ok := known[label]
+		if !ok {
 			return "", "", fmt.Errorf("%q is not a known field selector: only %s", label, sortedKeys(known))
 		}
-		return label, value, nil
+		return field, value, nil
 	})
 }
 
 // registerShared adds what subresources and several kinds exchange: options in query parameters,
-// bindings, evictions, scales, token requests, and Events in both of their groups.
+// bindings, evictions, scales and token requests.
 func registerShared(s *runtime.Scheme) error {
 	for gv, objs := range map[schema.GroupVersion][]runtime.Object{
 		corev1.SchemeGroupVersion: {&corev1.PodLogOptions{}, &corev1.PodExecOptions{}, &corev1.PodAttachOptions{},
@@ -99,30 +111,5 @@ func registerShared(s *runtime.Scheme) error {
 		s.AddKnownTypes(gv, objs...)
 		s.AddKnownTypes(schema.GroupVersion{Group: gv.Group, Version: runtime.APIVersionInternal}, objs...)
 	}
-	if err := registerQueryOptions(s); err != nil {
-		return err
-	}
-	return registerEvents(s)
-}
-
-// registerEvents serves the Events of the core group as events.k8s.io/v1 too: core/v1 is what is
-// stored, and plays the internal version of the other group.
-func registerEvents(s *runtime.Scheme) error {
-	gv := eventsv1.SchemeGroupVersion
-	internal := schema.GroupVersion{Group: gv.Group, Version: runtime.APIVersionInternal}
-	if s.Recognizes(gv.WithKind("Event")) { // a kind of its own
-		return nil
-	}
-	metav1.AddToGroupVersion(s, gv)
-	s.AddKnownTypes(gv, &eventsv1.Event{}, &eventsv1.EventList{})
-	s.AddKnownTypes(internal, &corev1.Event{}, &corev1.EventList{})
-	if err := s.AddFieldLabelConversionFunc(gv.WithKind("Event"), func(label, value string) (string, string, error) {
-		if core, ok := eventFieldLabels[label]; ok {
-			return core, value, nil
-		}
-		return label, value, nil
-	}); err != nil {
-		return fmt.Errorf("register event field labels: %w", err)
-	}
-	return registerEventConversions(s)
+	return registerQueryOptions(s)
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"time"
 
@@ -55,6 +56,7 @@ type Server struct {
 	admission     *apiadmission.Plugins
 	interfaces    admission.ObjectInterfaces
 	alloc         *alloc.Allocator
+	claims        *claims // nil when IPAddresses are not served
 	resources     map[messages.Resource]*resource
 	byType        map[reflect.Type]*resource
 	recorder      *recorder
@@ -108,6 +110,13 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.recorder = newRecorder(s)
+	if s.serves(messages.IPAddresses) {
+		s.claims = &claims{
+			reader: cfg.Store, feed: cfg.Store, writer: s.Local(user.APIServerUser), alloc: s.alloc, clock: cfg.Clock, log: cfg.Log,
+			dirty: make(map[netip.Addr]bool), wake: make(chan struct{}, 1),
+		}
+		s.alloc.Record(s.claims)
+	}
 	return s, nil
 }
 
@@ -119,6 +128,7 @@ func (s *Server) assemble() error {
 		c.ExternalAddress = "kubernetes.default.svc:443"
 	}
 	c.EffectiveVersion = s.version()
+	c.EquivalentResourceRegistry = equivalents(s.cfg.Kinds)
 	c.LoopbackClientConfig = s.loopback
 	c.Authentication.APIAudiences = authenticator.Audiences{s.cfg.Issuer}
 	c.Authentication.Authenticator = s.authenticator
@@ -210,7 +220,8 @@ func (s *Server) storages() (groupVersions, []schema.GroupVersion, error) {
 			out.add(gv, k.Resource+"/"+name, extra)
 		}
 	}
-	return out, s.extras(out, order), nil
+	s.extras(out)
+	return out, s.addVersions(out, order), nil
 }
 
 // Handler serves the API, with authentication and all that follows.

@@ -140,9 +140,12 @@ func (s subStrategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
 }
 
 func resetFields(k *kind.Kind, field string) map[fieldpath.APIVersion]*fieldpath.Set {
-	return map[fieldpath.APIVersion]*fieldpath.Set{
-		fieldpath.APIVersion(k.GVK.GroupVersion().String()): fieldpath.NewSet(fieldpath.MakePathOrDie(field)),
+	set := fieldpath.NewSet(fieldpath.MakePathOrDie(field))
+	out := map[fieldpath.APIVersion]*fieldpath.Set{fieldpath.APIVersion(k.GVK.GroupVersion().String()): set}
+	for _, v := range k.Versions {
+		out[fieldpath.APIVersion(v.GVK.GroupVersion().String())] = set
 	}
+	return out
 }
 
 var (

@@ -2,13 +2,15 @@ package alloc
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math/big"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/troupe-run/troupe/actors/objects"
@@ -31,38 +33,67 @@ const (
 	staticIPShare = 16
 )
 
+// Claims keeps on record who holds an address, so that everybody can see it and no two servers hand
+// the same one out.
+type Claims interface {
+	// Claim records a holder. The error wraps kind.ErrAllocated when there is another one.
+	Claim(ctx context.Context, addr netip.Addr, holder networkingv1.ParentReference) error
+	// Held says that an address has a holder on record, one that still exists.
+	Held(addr netip.Addr) bool
+	// Release strikes the holder from the record, soon.
+	Release(addr netip.Addr)
+}
+
 // Allocator implements kind.Allocators.
 type Allocator struct {
-	cidr  netip.Prefix
-	size  uint64              // usable addresses, the first of which has offset 1
-	apart map[netip.Addr]bool // set aside, never handed out
-	mu    sync.Mutex
-	ips   map[netip.Addr]struct{}
-	ports map[int32]struct{}
+	*taken
+	claims Claims // nil means that nothing is recorded
+	dry    bool
 }
 
-// New hands out addresses of the range that no Service of the reader holds, but none of those set
-// apart: the first of the range, which belongs to the Service "kubernetes", and the given ones.
+// taken is what an allocator knows to be in use, for all of its views.
+type taken struct {
+	base   span
+	reader objects.Reader
+	apart  map[netip.Addr]bool // set aside, never handed out
+	mu     sync.Mutex
+	ips    map[netip.Addr]struct{}
+	ports  map[int32]struct{}
+}
+
+// New hands out addresses of the range, and of the ServiceCIDRs of the reader once there are any,
+// that no Service of the reader holds, but none of those set apart: the first of the range, which
+// belongs to the Service "kubernetes", and the given ones.
 func New(cidr netip.Prefix, reader objects.Reader, apart ...netip.Addr) *Allocator {
-	a := &Allocator{cidr: cidr.Masked(), ips: make(map[netip.Addr]struct{}), ports: make(map[int32]struct{}), apart: make(map[netip.Addr]bool)}
-	for _, addr := range append(apart, a.at(1)) {
-		if a.cidr.Contains(addr) {
-			a.apart[addr], a.ips[addr] = true, struct{}{}
+	t := &taken{base: spanOf(cidr), reader: reader, ips: make(map[netip.Addr]struct{}), ports: make(map[int32]struct{}), apart: make(map[netip.Addr]bool)}
+	for _, addr := range append(apart, t.base.at(1)) {
+		if t.base.Contains(addr) {
+			t.apart[addr], t.ips[addr] = true, struct{}{}
 		}
 	}
-	bits := cidr.Addr().BitLen() - cidr.Bits()
-	// Ranges beyond this are more than anybody uses; the rest of a large IPv6 range is left alone.
-	a.size = 1<<min(bits, 20) - 1
-	if cidr.Addr().Is4() && a.size > 1 {
-		a.size-- // not the broadcast address
-	}
 	for _, svc := range objects.List[*corev1.Service](reader, messages.Services, "") {
-		a.hold(svc)
+		t.hold(svc)
 	}
-	return a
+	return &Allocator{taken: t}
 }
 
-func (a *Allocator) hold(svc *corev1.Service) {
+// Record keeps allocations on record from now on. To be called before the first one.
+func (a *Allocator) Record(c Claims) { a.claims = c }
+
+// DryRun is a view that reserves in memory only, until it is released.
+func (a *Allocator) DryRun() *Allocator {
+	return &Allocator{taken: a.taken, claims: a.claims, dry: true}
+}
+
+// Holds says that this process has handed an address out, or is about to.
+func (a *Allocator) Holds(addr netip.Addr) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.ips[addr]
+	return ok
+}
+
+func (a *taken) hold(svc *corev1.Service) {
 	for _, ip := range svc.Spec.ClusterIPs {
 		if addr, err := netip.ParseAddr(ip); err == nil {
 			a.ips[addr] = struct{}{}
@@ -79,93 +110,133 @@ func (a *Allocator) hold(svc *corev1.Service) {
 }
 
 // DefaultIPFamily is the family of the range.
-func (a *Allocator) DefaultIPFamily() corev1.IPFamily {
-	if a.cidr.Addr().Is4() {
-		return corev1.IPv4Protocol
-	}
-	return corev1.IPv6Protocol
-}
+func (a *Allocator) DefaultIPFamily() corev1.IPFamily { return a.base.family() }
 
 // Own returns the address that is set apart for the Service of this name.
 func (a *Allocator) Own(namespace, name string) (ip string, ok bool) {
 	if namespace != metav1.NamespaceDefault || name != kind.APIService {
 		return "", false
 	}
-	return a.at(1).String(), true
+	return a.base.at(1).String(), true
 }
 
-// AllocateIP reserves the address asked for, or a free one.
-func (a *Allocator) AllocateIP(_ context.Context, family corev1.IPFamily, ip string) (string, error) {
-	if family != a.DefaultIPFamily() {
+// AllocateIP reserves the address asked for, or a free one, for the holder.
+func (a *Allocator) AllocateIP(ctx context.Context, holder networkingv1.ParentReference, family corev1.IPFamily, ip string) (string, error) {
+	spans := a.spans(family)
+	if len(spans) == 0 {
 		return "", fmt.Errorf("no %s range is configured: %w", family, kind.ErrRange)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if ip != "" {
 		addr, err := netip.ParseAddr(ip)
-		if err != nil || !a.usable(addr) {
-			return "", fmt.Errorf("the provided IP (%s) is %w. The range of valid IPs is %s", ip, kind.ErrRange, a.cidr)
+		if err != nil || !slices.ContainsFunc(spans, func(s span) bool { return s.usable(addr) }) {
+			return "", fmt.Errorf("the provided IP (%s) is %w. The range of valid IPs is %s", ip, kind.ErrRange, rangeNames(spans))
 		}
-		if _, taken := a.ips[addr]; taken {
+		if !a.reserve(addr) {
 			return "", fmt.Errorf("provided IP is %w", kind.ErrAllocated)
 		}
-		a.ips[addr] = struct{}{}
-		return addr.String(), nil
+		return addr.String(), a.claim(ctx, addr, holder)
 	}
-	static := min(max(a.size/staticIPShare, minStaticIPs), maxStaticIPs)
-	if static >= a.size {
-		static = 0
+	for {
+		addr, ok := a.reserveFree(spans)
+		if !ok {
+			return "", fmt.Errorf("allocate cluster IP in %s: %w", rangeNames(spans), kind.ErrFull)
+		}
+		err := a.claim(ctx, addr, holder)
+		if errors.Is(err, kind.ErrAllocated) {
+			continue // by another server, whose record has come in by now
+		}
+		return addr.String(), err
 	}
-	addr, ok := a.free(static+1, a.size)
-	if !ok {
-		addr, ok = a.free(1, static)
-	}
-	if !ok {
-		return "", fmt.Errorf("allocate cluster IP in %s: %w", a.cidr, kind.ErrFull)
-	}
-	a.ips[addr] = struct{}{}
-	return addr.String(), nil
 }
 
-// free finds a free address between two offsets, from a random one on.
-func (a *Allocator) free(first, last uint64) (netip.Addr, bool) {
-	if last < first {
-		return netip.Addr{}, false
+// claim records the holder of a reserved address, and gives that back if it cannot.
+func (a *Allocator) claim(ctx context.Context, addr netip.Addr, holder networkingv1.ParentReference) error {
+	if a.claims == nil || a.dry {
+		return nil
 	}
-	n := last - first + 1
-	start := rand.Uint64N(n)
-	for i := range n {
-		addr := a.at(first + (start+i)%n)
-		if _, taken := a.ips[addr]; !taken {
+	err := a.claims.Claim(ctx, addr, holder)
+	if err != nil {
+		a.drop(addr)
+	}
+	return err
+}
+
+// reserve takes an address unless it is taken.
+func (a *Allocator) reserve(addr netip.Addr) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.isTaken(addr) {
+		return false
+	}
+	a.ips[addr] = struct{}{}
+	return true
+}
+
+// isTaken wants the lock.
+func (a *Allocator) isTaken(addr netip.Addr) bool {
+	if _, ok := a.ips[addr]; ok {
+		return true
+	}
+	return a.claims != nil && a.claims.Held(addr)
+}
+
+// reserveFree takes a free address of the first range that has one.
+func (a *Allocator) reserveFree(spans []span) (netip.Addr, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range spans {
+		static := min(max(s.size/staticIPShare, minStaticIPs), maxStaticIPs)
+		if static >= s.size {
+			static = 0
+		}
+		addr, ok := a.free(s, static+1, s.size)
+		if !ok {
+			addr, ok = a.free(s, 1, static)
+		}
+		if ok {
+			a.ips[addr] = struct{}{}
 			return addr, true
 		}
 	}
 	return netip.Addr{}, false
 }
 
-func (a *Allocator) at(offset uint64) netip.Addr {
-	base := new(big.Int).SetBytes(a.cidr.Addr().AsSlice())
-	raw := base.Add(base, new(big.Int).SetUint64(offset)).FillBytes(make([]byte, a.cidr.Addr().BitLen()/8))
-	addr, _ := netip.AddrFromSlice(raw)
-	return addr
-}
-
-func (a *Allocator) usable(addr netip.Addr) bool {
-	return a.cidr.Contains(addr) && addr != a.cidr.Addr() &&
-		(!addr.Is4() || a.cidr.Contains(addr.Next()) || a.size <= 1)
+// free finds a free address between two offsets, from a random one on.
+func (a *Allocator) free(s span, first, last uint64) (netip.Addr, bool) {
+	if last < first {
+		return netip.Addr{}, false
+	}
+	n := last - first + 1
+	start := rand.Uint64N(n)
+	for i := range n {
+		addr := s.at(first + (start+i)%n)
+		if !a.isTaken(addr) {
+			return addr, true
+		}
+	}
+	return netip.Addr{}, false
 }
 
 // ReleaseIP gives an address back.
 func (a *Allocator) ReleaseIP(ip string) {
 	addr, err := netip.ParseAddr(ip)
-	if err != nil {
+	if err != nil || !a.drop(addr) {
 		return
 	}
+	if a.claims != nil && !a.dry {
+		a.claims.Release(addr)
+	}
+}
+
+// drop frees an address, unless it is set apart.
+func (a *Allocator) drop(addr netip.Addr) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.apart[addr] {
-		delete(a.ips, addr)
+	if a.apart[addr] {
+		return false
 	}
+	delete(a.ips, addr)
+	return true
 }
 
 // AllocateNodePort reserves the port asked for, or a free one.

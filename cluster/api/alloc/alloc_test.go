@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/cluster/api/alloc"
@@ -36,7 +37,7 @@ func TestSmallRangeIsHandedOutWholeAndOnce(t *testing.T) {
 			a := alloc.New(prefix, services{})
 			seen := make(map[string]bool)
 			for {
-				ip, err := a.AllocateIP(t.Context(), tc.family, "")
+				ip, err := a.AllocateIP(t.Context(), networkingv1.ParentReference{}, tc.family, "")
 				if errors.Is(err, kind.ErrFull) {
 					break
 				}
@@ -60,7 +61,7 @@ func TestWhatServicesHoldIsTaken(t *testing.T) {
 	for ip, want := range map[string]error{
 		"10.0.0.9": kind.ErrAllocated, "10.0.0.10": nil, "10.0.0.0": kind.ErrRange, "10.0.0.255": kind.ErrRange, "10.0.1.1": kind.ErrRange,
 	} {
-		if _, err := a.AllocateIP(t.Context(), corev1.IPv4Protocol, ip); !errors.Is(err, want) {
+		if _, err := a.AllocateIP(t.Context(), networkingv1.ParentReference{}, corev1.IPv4Protocol, ip); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", ip, err, want)
 		}
 	}
@@ -72,10 +73,10 @@ func TestWhatServicesHoldIsTaken(t *testing.T) {
 		}
 	}
 	a.ReleaseIP("10.0.0.9")
-	if _, err := a.AllocateIP(t.Context(), corev1.IPv4Protocol, "10.0.0.9"); err != nil {
+	if _, err := a.AllocateIP(t.Context(), networkingv1.ParentReference{}, corev1.IPv4Protocol, "10.0.0.9"); err != nil {
 		t.Errorf("released address: %v", err)
 	}
-	if _, err := a.AllocateIP(t.Context(), corev1.IPv6Protocol, ""); !errors.Is(err, kind.ErrRange) {
+	if _, err := a.AllocateIP(t.Context(), networkingv1.ParentReference{}, corev1.IPv6Protocol, ""); !errors.Is(err, kind.ErrRange) {
 		t.Errorf("other family: %v, want ErrRange", err)
 	}
 }
@@ -86,13 +87,13 @@ func TestWhatIsSetApartIsNotHandedOut(t *testing.T) {
 	a := alloc.New(netip.MustParsePrefix("10.0.0.0/28"), services{}, netip.MustParseAddr("10.0.0.10"), outside, netip.Addr{})
 	for _, ip := range []string{"10.0.0.1", "10.0.0.10"} {
 		for range 2 {
-			if _, err := a.AllocateIP(t.Context(), corev1.IPv4Protocol, ip); !errors.Is(err, kind.ErrAllocated) {
+			if _, err := a.AllocateIP(t.Context(), networkingv1.ParentReference{}, corev1.IPv4Protocol, ip); !errors.Is(err, kind.ErrAllocated) {
 				t.Errorf("%s: %v, want ErrAllocated", ip, err)
 			}
 			a.ReleaseIP(ip)
 		}
 	}
-	if _, err := a.AllocateIP(t.Context(), corev1.IPv4Protocol, outside.String()); !errors.Is(err, kind.ErrRange) {
+	if _, err := a.AllocateIP(t.Context(), networkingv1.ParentReference{}, corev1.IPv4Protocol, outside.String()); !errors.Is(err, kind.ErrRange) {
 		t.Errorf("%s: %v, want ErrRange", outside, err)
 	}
 	if ip, ok := a.Own("default", "kubernetes"); ip != "10.0.0.1" || !ok {

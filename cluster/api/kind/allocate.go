@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // APIService is the Service in the namespace default that pods reach the API by.
@@ -13,9 +14,9 @@ const APIService = "kubernetes"
 // Allocators hand out what must be unique in a cluster. A hook gets them as its deps argument.
 // Methods are safe for concurrent use; giving back what is not held does nothing.
 type Allocators interface {
-	// AllocateIP reserves an address of the family for a Service: the one asked for, or a free
-	// one when ip is "". Errors wrap [ErrAllocated], [ErrRange] or [ErrFull].
-	AllocateIP(ctx context.Context, family corev1.IPFamily, ip string) (string, error)
+	// AllocateIP reserves an address of the family for a holder: the one asked for, or a free one
+	// when ip is "". Errors wrap [ErrAllocated], [ErrRange] or [ErrFull], or come from keeping record.
+	AllocateIP(ctx context.Context, holder networkingv1.ParentReference, family corev1.IPFamily, ip string) (string, error)
 	// Own returns the address that is set apart for the Service of this name. Nobody allocates or
 	// releases such an address.
 	Own(namespace, name string) (ip string, ok bool)

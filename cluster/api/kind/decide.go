@@ -14,3 +14,9 @@ type Deciders interface {
 	// RuleResolver lists what somebody may do.
 	RuleResolver() authorizer.RuleResolver
 }
+
+// Components are the parts of the control plane, as ComponentStatus shows them.
+type Components interface {
+	// Components are checks by name; one that returns nil finds its part in order.
+	Components() map[string]func() error
+}

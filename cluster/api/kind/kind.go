@@ -76,12 +76,32 @@ type Kind struct {
 	Finalize *Finalize
 	// Hooks run inside the write and may allocate (cluster IPs); nil means none.
 	Hooks *Hooks
+	// Versions are others that the same objects are served in, such as autoscaling/v1 of an
+	// autoscaler that is kept as v2. What they hold runs through the rules of the kind's own version.
+	Versions []Version
 	// Answer makes this a kind that is answered and not stored, such as reviews: it builds what
 	// serves the kind. deps implements [Deciders]. Fields about storage are without meaning then.
 	Answer func(deps any) (rest.Storage, error)
 	// Extra builds further subresources by name ("log", "binding", "token", ...); store is the
 	// kind's main storage, deps what the server offers.
 	Extra map[string]func(store Store, deps any) (rest.Storage, error)
+}
+
+// Version is another group or version of a kind: a Go type of its own for the same objects.
+type Version struct {
+	GVK schema.GroupVersionKind
+	// New and NewList return empty objects of the version and of its list.
+	New     func() Object
+	NewList func() runtime.Object
+	// Default fills in what the user left out, before the object is converted; nil means nothing.
+	Default func(obj Object)
+	// FromVersion makes the kind's own object of one of this version, ToVersion the other way round.
+	// Both may share memory with what they are given, which nobody changes afterwards, but must
+	// not change it.
+	FromVersion func(obj Object) Object
+	ToVersion   func(obj Object) Object
+	// Fields are selectable fields that have another name in this version, to the kind's own name.
+	Fields map[string]string
 }
 
 // Store is the part of a kind's registry store that extra subresources use.

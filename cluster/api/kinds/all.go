@@ -17,6 +17,7 @@ import (
 	"github.com/troupe-run/troupe/cluster/api/kinds/node"
 	"github.com/troupe-run/troupe/cluster/api/kinds/policy"
 	"github.com/troupe-run/troupe/cluster/api/kinds/rbac"
+	"github.com/troupe-run/troupe/cluster/api/kinds/resource"
 	"github.com/troupe-run/troupe/cluster/api/kinds/scheduling"
 	"github.com/troupe-run/troupe/cluster/api/kinds/storage"
 )
@@ -46,6 +47,7 @@ func All() []kind.Kind {
 		batch.Job(),
 		certificates.CertificateSigningRequest(),
 		coordination.Lease(),
+		core.ComponentStatus(),
 		core.ConfigMap(),
 		core.Endpoints(),
 		core.Event(),
@@ -64,15 +66,21 @@ func All() []kind.Kind {
 		discovery.EndpointSlice(),
 		flowcontrol.FlowSchema(),
 		flowcontrol.PriorityLevelConfiguration(),
+		networking.IPAddress(),
 		networking.Ingress(),
 		networking.IngressClass(),
 		networking.NetworkPolicy(),
+		networking.ServiceCIDR(),
 		node.RuntimeClass(),
 		policy.PodDisruptionBudget(),
 		rbac.ClusterRole(),
 		rbac.ClusterRoleBinding(),
 		rbac.Role(),
 		rbac.RoleBinding(),
+		resource.DeviceClass(),
+		resource.ResourceClaim(),
+		resource.ResourceClaimTemplate(),
+		resource.ResourceSlice(),
 		scheduling.PriorityClass(),
 		storage.CSIDriver(),
 		storage.CSINode(),

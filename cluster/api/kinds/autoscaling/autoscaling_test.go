@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,4 +66,58 @@ func TestHorizontalPodAutoscaler(t *testing.T) {
 	changed := h.DeepCopy()
 	changed.Status.DesiredReplicas = -1
 	kindtest.Want(t, kindtest.Sub(k.Status, changed, h), "FieldValueInvalid status.desiredReplicas")
+}
+
+// TestVersion1KeepsEverything fills autoscalers with what both versions can say and takes them
+// through autoscaling/v1 and back.
+func TestVersion1KeepsEverything(t *testing.T) {
+	t.Parallel()
+	q := func(s string) *resource.Quantity { return ptr.To(resource.MustParse(s)) }
+	target := func(kind autoscalingv2.MetricTargetType, value, average *resource.Quantity, percent *int32) autoscalingv2.MetricTarget {
+		return autoscalingv2.MetricTarget{Type: kind, Value: value, AverageValue: average, AverageUtilization: percent}
+	}
+	id := autoscalingv2.MetricIdentifier{Name: "m", Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}}
+	ref := autoscalingv2.CrossVersionObjectReference{Kind: "Ingress", Name: "i", APIVersion: "networking.k8s.io/v1"}
+	h := testAutoscaler(func(h *autoscalingv2.HorizontalPodAutoscaler) {
+		h.Annotations = map[string]string{"mine": "kept"}
+		h.Spec.MinReplicas = ptr.To[int32](2)
+		h.Spec.Metrics = []autoscalingv2.MetricSpec{
+			cpuUtilization(40),
+			{Type: "Object", Object: &autoscalingv2.ObjectMetricSource{DescribedObject: ref, Metric: id, Target: target("Value", q("3"), nil, nil)}},
+			{Type: "Pods", Pods: &autoscalingv2.PodsMetricSource{Metric: id, Target: target("AverageValue", nil, q("4"), nil)}},
+			{Type: "Resource", Resource: &autoscalingv2.ResourceMetricSource{Name: "memory", Target: target("AverageValue", nil, q("5Mi"), nil)}},
+			{Type: "ContainerResource", ContainerResource: &autoscalingv2.ContainerResourceMetricSource{Name: "cpu", Container: "c", Target: target("Utilization", nil, nil, ptr.To[int32](6))}},
+			{Type: "External", External: &autoscalingv2.ExternalMetricSource{Metric: id, Target: target("Value", q("7"), nil, nil)}},
+			{Type: "External", External: &autoscalingv2.ExternalMetricSource{Metric: id, Target: target("AverageValue", nil, q("8"), nil)}},
+		}
+		h.Spec.Behavior = &autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleUp: &autoscalingv2.HPAScalingRules{Tolerance: q("0.1"), SelectPolicy: ptr.To(autoscalingv2.MinChangePolicySelect)}}
+		h.Status = autoscalingv2.HorizontalPodAutoscalerStatus{
+			ObservedGeneration: ptr.To[int64](3), CurrentReplicas: 1, DesiredReplicas: 2,
+			Conditions: []autoscalingv2.HorizontalPodAutoscalerCondition{{Type: "AbleToScale", Status: "True", Reason: "r", Message: "m"}},
+			CurrentMetrics: []autoscalingv2.MetricStatus{
+				{Type: "Resource", Resource: &autoscalingv2.ResourceMetricStatus{Name: "cpu", Current: autoscalingv2.MetricValueStatus{AverageValue: q("1"), AverageUtilization: ptr.To[int32](9)}}},
+				{Type: "Object", Object: &autoscalingv2.ObjectMetricStatus{DescribedObject: ref, Metric: id, Current: autoscalingv2.MetricValueStatus{Value: q("1"), AverageValue: q("2")}}},
+				{Type: "Pods", Pods: &autoscalingv2.PodsMetricStatus{Metric: id, Current: autoscalingv2.MetricValueStatus{AverageValue: q("2")}}},
+				{Type: "ContainerResource", ContainerResource: &autoscalingv2.ContainerResourceMetricStatus{Name: "cpu", Container: "c", Current: autoscalingv2.MetricValueStatus{AverageValue: q("2")}}},
+				{Type: "External", External: &autoscalingv2.ExternalMetricStatus{Metric: id, Current: autoscalingv2.MetricValueStatus{Value: q("3")}}},
+			},
+		}
+	})
+	v := HorizontalPodAutoscaler().Versions[0]
+	before := h.DeepCopy()
+	old := v.ToVersion(h).(*autoscalingv1.HorizontalPodAutoscaler)
+	if *old.Spec.TargetCPUUtilizationPercentage != 40 || *old.Status.CurrentCPUUtilizationPercentage != 9 || len(old.Annotations) != 5 {
+		t.Errorf("as v1: %+v", old)
+	}
+	if diff := cmp.Diff(before, v.FromVersion(old)); diff != "" {
+		t.Errorf("back from v1 (-before +after):\n%s", diff)
+	}
+	if diff := cmp.Diff(before, h); diff != "" {
+		t.Errorf("conversion changed its input:\n%s", diff)
+	}
+	// What nobody can read is ignored, and an autoscaler without a goal gets the usual one.
+	bare := v.FromVersion(&autoscalingv1.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{metricsAnnotation: "{"}}}).(*autoscalingv2.HorizontalPodAutoscaler)
+	if len(bare.Annotations) != 0 || len(bare.Spec.Metrics) != 1 || *bare.Spec.Metrics[0].Resource.Target.AverageUtilization != 80 {
+		t.Errorf("bare: %+v", bare)
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,6 +29,7 @@ func HorizontalPodAutoscaler() kind.Kind {
 		Namespaced: true,
 		New:        func() kind.Object { return &autoscalingv2.HorizontalPodAutoscaler{} },
 		NewList:    func() runtime.Object { return &autoscalingv2.HorizontalPodAutoscalerList{} },
+		Versions:   []kind.Version{version1()},
 
 		Default: func(obj kind.Object) { defaultAutoscaler(&obj.(*autoscalingv2.HorizontalPodAutoscaler).Spec) },
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
@@ -85,13 +85,7 @@ func defaultAutoscaler(spec *autoscalingv2.HorizontalPodAutoscalerSpec) {
 		spec.MinReplicas = ptr.To[int32](1)
 	}
 	if len(spec.Metrics) == 0 {
-		spec.Metrics = []autoscalingv2.MetricSpec{{
-			Type: autoscalingv2.ResourceMetricSourceType,
-			Resource: &autoscalingv2.ResourceMetricSource{
-				Name:   corev1.ResourceCPU,
-				Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: ptr.To[int32](defaultUtilization)},
-			},
-		}}
+		spec.Metrics = []autoscalingv2.MetricSpec{cpuUtilization(defaultUtilization)}
 	}
 	// Only who says something of the behavior gets the rest of it spelled out.
 	if spec.Behavior == nil {

@@ -18,6 +18,9 @@ import (
 	"github.com/troupe-run/troupe/cluster/api/kinds/table"
 )
 
+// IndexClusterIP indexes services by the addresses they hold.
+const IndexClusterIP = "spec.clusterIPs"
+
 // Service describes v1 Service. What it holds of the cluster, addresses and node ports, is handed
 // out in the hooks of service_alloc.go.
 func Service() kind.Kind {
@@ -75,6 +78,9 @@ func Service() kind.Kind {
 		Fields: func(obj kind.Object) fields.Set {
 			s := obj.(*corev1.Service)
 			return fields.Set{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}
+		},
+		Indexes: map[string]func(kind.Object) []string{
+			IndexClusterIP: func(obj kind.Object) []string { return heldIPs(obj.(*corev1.Service)) },
 		},
 	}
 }

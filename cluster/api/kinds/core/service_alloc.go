@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
@@ -81,7 +82,7 @@ func (h *holding) addresses(ctx context.Context, s, old *corev1.Service) field.E
 		spec.ClusterIP, spec.ClusterIPs = own, []string{own}
 		return nil
 	}
-	ip, err := h.alloc.AllocateIP(ctx, spec.IPFamilies[0], spec.ClusterIP)
+	ip, err := h.alloc.AllocateIP(ctx, ServiceReference(s), spec.IPFamilies[0], spec.ClusterIP)
 	if err != nil {
 		asked := spec.ClusterIPs
 		if asked == nil {
@@ -92,6 +93,11 @@ func (h *holding) addresses(ctx context.Context, s, old *corev1.Service) field.E
 	h.ips = append(h.ips, ip)
 	spec.ClusterIP, spec.ClusterIPs = ip, []string{ip}
 	return nil
+}
+
+// ServiceReference names a service as the holder of an address.
+func ServiceReference(s *corev1.Service) networkingv1.ParentReference {
+	return networkingv1.ParentReference{Resource: "services", Namespace: s.Namespace, Name: s.Name}
 }
 
 // families fills in ipFamilies and ipFamilyPolicy. The cluster has one family; a headless service

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
@@ -26,7 +27,7 @@ func newAllocators() *allocators {
 	return &allocators{ips: make(map[string]bool), ports: make(map[int32]bool)}
 }
 
-func (a *allocators) AllocateIP(_ context.Context, _ corev1.IPFamily, ip string) (string, error) {
+func (a *allocators) AllocateIP(_ context.Context, _ networkingv1.ParentReference, _ corev1.IPFamily, ip string) (string, error) {
 	for n := 1; ip == ""; n++ {
 		if next := fmt.Sprintf("10.96.0.%d", n); !a.ips[next] {
 			ip = next

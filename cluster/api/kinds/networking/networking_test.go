@@ -121,3 +121,57 @@ func TestNetworkPolicy(t *testing.T) {
 		"FieldValueInvalid spec.ingress[0].ports[2].endPort", "FieldValueRequired spec.ingress[0].from[0]", "FieldValueForbidden spec.ingress[0].from[1]",
 		"FieldValueInvalid spec.ingress[0].from[2].ipBlock.except[1]", "FieldValueInvalid spec.ingress[0].from[2].ipBlock.except[2]", "FieldValueInvalid spec.ingress[0].from[3].ipBlock.cidr")
 }
+
+func TestIPAddress(t *testing.T) {
+	t.Parallel()
+	k := IPAddress()
+	address := func(ref *networkingv1.ParentReference) *networkingv1.IPAddress {
+		return &networkingv1.IPAddress{ObjectMeta: metav1.ObjectMeta{Name: "10.0.0.1"}, Spec: networkingv1.IPAddressSpec{ParentRef: ref}}
+	}
+	good := address(&networkingv1.ParentReference{Resource: "services", Namespace: "default", Name: "web"})
+	kindtest.Want(t, kindtest.Create(k, good))
+	kindtest.Want(t, kindtest.Create(k, address(nil)), "FieldValueRequired spec.parentRef")
+	kindtest.Want(t, kindtest.Create(k, address(&networkingv1.ParentReference{Group: "A", Resource: "a/b"})),
+		"FieldValueInvalid spec.parentRef.group", "FieldValueInvalid spec.parentRef.resource", "FieldValueRequired spec.parentRef.name")
+	kindtest.Want(t, kindtest.Update(k, address(&networkingv1.ParentReference{Resource: "services", Name: "b"}), good), "FieldValueInvalid spec.parentRef")
+	if diff := cmp.Diff([]any{"10.0.0.1", "services/default/web", "<unknown>"}, k.Row(good)); diff != "" {
+		t.Error(diff)
+	}
+	for name, ok := range map[string]bool{"10.0.0.1": true, "fd00::1": true, "010.0.0.1": false, "fd00:0::1": false, "web": false} {
+		if got := len(k.ValidateName(name, false)) == 0; got != ok {
+			t.Errorf("name %s: good %t, want %t", name, got, ok)
+		}
+	}
+}
+
+func TestServiceCIDR(t *testing.T) {
+	t.Parallel()
+	k := ServiceCIDR()
+	of := func(cidrs ...string) *networkingv1.ServiceCIDR {
+		return &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: cidrs}}
+	}
+	for name, tc := range map[string]struct {
+		cidrs []string
+		want  []string
+	}{
+		"one":              {[]string{"10.0.0.0/24"}, nil},
+		"both families":    {[]string{"10.0.0.0/24", "fd00::/112"}, nil},
+		"none":             {nil, []string{"FieldValueRequired spec.cidrs"}},
+		"three":            {[]string{"10.0.0.0/24", "fd00::/112", "10.1.0.0/24"}, []string{"FieldValueInvalid spec.cidrs"}},
+		"one family":       {[]string{"10.0.0.0/24", "10.1.0.0/24"}, []string{"FieldValueInvalid spec.cidrs"}},
+		"not a range":      {[]string{"10.0.0.0"}, []string{"FieldValueInvalid spec.cidrs[0]"}},
+		"with host bits":   {[]string{"10.0.0.1/24"}, []string{"FieldValueInvalid spec.cidrs[0]"}},
+		"not as it should": {[]string{"fd00:0::/112"}, []string{"FieldValueInvalid spec.cidrs[0]"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			kindtest.Want(t, kindtest.Create(k, of(tc.cidrs...)), tc.want...)
+		})
+	}
+	kindtest.Want(t, kindtest.Update(k, of("10.0.0.0/24", "fd00::/112"), of("10.0.0.0/24")))
+	kindtest.Want(t, kindtest.Update(k, of("10.1.0.0/24"), of("10.0.0.0/24")), "FieldValueInvalid spec.cidrs[0]")
+	kindtest.Want(t, kindtest.Update(k, of("10.0.0.0/24"), of("10.0.0.0/24", "fd00::/112")), "FieldValueInvalid spec.cidrs")
+	if diff := cmp.Diff([]any{"a", "10.0.0.0/24,fd00::/112", "<unknown>"}, k.Row(of("10.0.0.0/24", "fd00::/112"))); diff != "" {
+		t.Error(diff)
+	}
+}
