@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math/rand"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +57,26 @@ func TestKindsAreWellFormed(t *testing.T) {
 				t.Errorf("%d name columns, want 1", names)
 			}
 		})
+	}
+}
+
+// TestWhatPutMayDo compares who may create by PUT, and who may not write without a resourceVersion, with Kubernetes.
+func TestWhatPutMayDo(t *testing.T) {
+	t.Parallel()
+	creates := []string{
+		"ClusterRole", "ClusterRoleBinding", "Endpoints", "Event", "Lease", "LimitRange", "Role", "RoleBinding", "RuntimeClass", "Service",
+	}
+	needs := []string{
+		"CSIDriver", "CSINode", "CSIStorageCapacity", "Lease", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "MutatingWebhookConfiguration",
+		"PodDisruptionBudget", "RuntimeClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration", "VolumeAttachment",
+	}
+	for _, k := range All() {
+		if k.AllowCreateOnUpdate != slices.Contains(creates, k.GVK.Kind) {
+			t.Errorf("%s: create by PUT %t", k.GVK, k.AllowCreateOnUpdate)
+		}
+		if k.NeedsResourceVersion != slices.Contains(needs, k.GVK.Kind) {
+			t.Errorf("%s: needs a resourceVersion %t", k.GVK, k.NeedsResourceVersion)
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package networking
 
 import (
 	"context"
-	"net/netip"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/validate/content"
@@ -10,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/troupe-run/troupe/cluster/api/kind"
@@ -59,14 +59,11 @@ func IPAddress() kind.Kind {
 
 // validateAddressName wants an address in the one spelling that makes it unique.
 func validateAddressName(name string, _ bool) []string {
-	addr, err := netip.ParseAddr(name)
-	if err != nil {
-		return []string{err.Error()}
+	var msgs []string
+	for _, err := range validation.IsValidIP(nil, name) {
+		msgs = append(msgs, err.Detail)
 	}
-	if addr.String() != name {
-		return []string{"must be a canonical format IP address"}
-	}
-	return nil
+	return msgs
 }
 
 func validateParent(ref *networkingv1.ParentReference, path *field.Path) field.ErrorList {

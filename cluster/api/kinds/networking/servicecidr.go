@@ -9,6 +9,7 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -39,7 +40,9 @@ func ServiceCIDR() kind.Kind {
 		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {
-				obj.(*networkingv1.ServiceCIDR).Spec = old.(*networkingv1.ServiceCIDR).Spec
+				c, was := obj.(*networkingv1.ServiceCIDR), old.(*networkingv1.ServiceCIDR)
+				c.Spec = was.Spec
+				metav1.ResetObjectMetaForStatus(c, was)
 			},
 		},
 
@@ -57,22 +60,22 @@ func ServiceCIDR() kind.Kind {
 
 func validateServiceCIDR(spec *networkingv1.ServiceCIDRSpec) field.ErrorList {
 	path := specPath.Child("cidrs")
-	switch len(spec.CIDRs) {
-	case 0:
+	switch n := len(spec.CIDRs); {
+	case n == 0:
 		return field.ErrorList{field.Required(path, "at least one CIDR required")}
-	case 1:
-	case 2:
-		a, errA := netip.ParsePrefix(spec.CIDRs[0])
-		b, errB := netip.ParsePrefix(spec.CIDRs[1])
-		if errA != nil || errB != nil || a.Addr().Is4() == b.Addr().Is4() {
-			return field.ErrorList{field.Invalid(path, *spec, "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96")}
-		}
-	default:
+	case n > 2:
 		return field.ErrorList{field.Invalid(path, *spec, "may only hold up to 2 values")}
 	}
 	var errs field.ErrorList
+	families := sets.New[bool]()
 	for i, cidr := range spec.CIDRs {
 		errs = append(errs, validation.IsValidCIDR(path.Index(i), cidr)...)
+		if p, err := netip.ParsePrefix(cidr); err == nil {
+			if families.Has(p.Addr().Is4()) {
+				errs = append(errs, field.Invalid(path, spec.CIDRs, "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"))
+			}
+			families.Insert(p.Addr().Is4())
+		}
 	}
 	return errs
 }

@@ -29,10 +29,12 @@ func RuntimeClass() kind.Kind {
 			return validateRuntimeClass(obj.(*nodev1.RuntimeClass))
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-			return apivalidation.ValidateImmutableField(obj.(*nodev1.RuntimeClass).Handler, old.(*nodev1.RuntimeClass).Handler, field.NewPath("handler"))
+			c := obj.(*nodev1.RuntimeClass)
+			return append(validateRuntimeClass(c), apivalidation.ValidateImmutableField(c.Handler, old.(*nodev1.RuntimeClass).Handler, field.NewPath("handler"))...)
 		},
 
-		AllowCreateOnUpdate: true,
+		AllowCreateOnUpdate:  true,
+		NeedsResourceVersion: true,
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			table.Col("Handler", nodev1.RuntimeClass{}.SwaggerDoc()["handler"]),

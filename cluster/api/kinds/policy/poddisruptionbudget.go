@@ -49,6 +49,7 @@ func PodDisruptionBudget() kind.Kind {
 			},
 		},
 
+		NeedsResourceVersion: true,
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			table.Col("Min Available", "The minimum number of pods that must be available."),

@@ -50,11 +50,12 @@ func binding(name string, roles []string, namespaced bool, of func(kind.Object) 
 		return errs
 	}
 	return kind.Kind{
-		GVK:          rbacv1.SchemeGroupVersion.WithKind(name),
-		Resource:     strings.ToLower(name) + "s",
-		Singular:     strings.ToLower(name),
-		Namespaced:   namespaced,
-		ValidateName: path.ValidatePathSegmentName,
+		GVK:                 rbacv1.SchemeGroupVersion.WithKind(name),
+		Resource:            strings.ToLower(name) + "s",
+		Singular:            strings.ToLower(name),
+		Namespaced:          namespaced,
+		ValidateName:        path.ValidatePathSegmentName,
+		AllowCreateOnUpdate: true,
 		Default: func(obj kind.Object) {
 			ref, subjects := of(obj)
 			if ref.APIGroup == "" {

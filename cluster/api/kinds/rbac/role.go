@@ -18,13 +18,14 @@ import (
 // Role describes rbac.authorization.k8s.io/v1 Role.
 func Role() kind.Kind {
 	return kind.Kind{
-		GVK:          rbacv1.SchemeGroupVersion.WithKind("Role"),
-		Resource:     "roles",
-		Singular:     "role",
-		Namespaced:   true,
-		New:          func() kind.Object { return &rbacv1.Role{} },
-		NewList:      func() runtime.Object { return &rbacv1.RoleList{} },
-		ValidateName: path.ValidatePathSegmentName,
+		GVK:                 rbacv1.SchemeGroupVersion.WithKind("Role"),
+		Resource:            "roles",
+		Singular:            "role",
+		Namespaced:          true,
+		New:                 func() kind.Object { return &rbacv1.Role{} },
+		NewList:             func() runtime.Object { return &rbacv1.RoleList{} },
+		ValidateName:        path.ValidatePathSegmentName,
+		AllowCreateOnUpdate: true,
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
 			return validateRules(obj.(*rbacv1.Role).Rules, true)
 		},
@@ -36,12 +37,13 @@ func Role() kind.Kind {
 // ClusterRole describes rbac.authorization.k8s.io/v1 ClusterRole.
 func ClusterRole() kind.Kind {
 	return kind.Kind{
-		GVK:          rbacv1.SchemeGroupVersion.WithKind("ClusterRole"),
-		Resource:     "clusterroles",
-		Singular:     "clusterrole",
-		New:          func() kind.Object { return &rbacv1.ClusterRole{} },
-		NewList:      func() runtime.Object { return &rbacv1.ClusterRoleList{} },
-		ValidateName: path.ValidatePathSegmentName,
+		GVK:                 rbacv1.SchemeGroupVersion.WithKind("ClusterRole"),
+		Resource:            "clusterroles",
+		Singular:            "clusterrole",
+		New:                 func() kind.Object { return &rbacv1.ClusterRole{} },
+		NewList:             func() runtime.Object { return &rbacv1.ClusterRoleList{} },
+		ValidateName:        path.ValidatePathSegmentName,
+		AllowCreateOnUpdate: true,
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
 			role := obj.(*rbacv1.ClusterRole)
 			return append(validateRules(role.Rules, false), validateAggregation(role.AggregationRule)...)

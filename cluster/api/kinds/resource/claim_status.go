@@ -1,9 +1,11 @@
 package resource
 
 import (
+	"fmt"
 	"net"
 	"strings"
 
+	"github.com/google/uuid"
 	resourcev1 "k8s.io/api/resource/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -23,7 +25,7 @@ func validateClaimStatus(c, old *resourcev1.ResourceClaim) field.ErrorList {
 	s, was := &c.Status, &old.Status
 	names := requestNames(&c.Spec.Devices)
 	reserved := path.Child("reservedFor")
-	errs := setOf(s.ReservedFor, resourcev1.ResourceClaimReservedForMaxSize, reserved, "uid",
+	errs := setOf(s.ReservedFor, resourcev1.ResourceClaimReservedForMaxSize, reserved,
 		func(r *resourcev1.ResourceClaimConsumerReference) types.UID { return r.UID }, validateConsumer)
 	if len(s.ReservedFor) > 0 {
 		if s.Allocation == nil {
@@ -48,7 +50,7 @@ func validateClaimStatus(c, old *resourcev1.ResourceClaim) field.ErrorList {
 	keyOf := func(d *resourcev1.AllocatedDeviceStatus) device {
 		return device{d.Driver, d.Pool, d.Device, ptr.Deref(d.ShareID, "")}
 	}
-	return append(errs, setOf(s.Devices, -1, path.Child("devices"), "", keyOf,
+	return append(errs, setOf(s.Devices, -1, path.Child("devices"), keyOf,
 		func(d *resourcev1.AllocatedDeviceStatus, at *field.Path) field.ErrorList {
 			errs := validateDeviceStatus(d, at)
 			if !allocated[keyOf(d)] {
@@ -56,6 +58,16 @@ func validateClaimStatus(c, old *resourcev1.ResourceClaim) field.ErrorList {
 			}
 			return errs
 		})...)
+}
+
+func validateUID(uid string, path *field.Path) field.ErrorList {
+	if err := uuid.Validate(uid); err != nil {
+		return field.ErrorList{field.Invalid(path, uid, fmt.Sprintf("error validating uid: %v", err))}
+	}
+	if len(uid) != 36 || uid != strings.ToLower(uid) {
+		return field.ErrorList{field.Invalid(path, uid, "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters")}
+	}
+	return nil
 }
 
 func validateConsumer(r *resourcev1.ResourceClaimConsumerReference, path *field.Path) field.ErrorList {
@@ -74,8 +86,11 @@ func validateAllocation(a *resourcev1.AllocationResult, path *field.Path, names 
 			errs := validateRequestRef(r.Request, at.Child("request"), names)
 			errs = append(errs, validateDriver(r.Driver, at.Child("driver"))...)
 			errs = append(errs, validatePool(r.Pool, at.Child("pool"))...)
-			errs = append(errs, validateLabel(r.Device, at.Child("device"))...)
+			errs = append(errs, check.DNSLabel(r.Device, at.Child("device"))...)
 			errs = append(errs, validateBindings(r.BindingConditions, r.BindingFailureConditions, at)...)
+			if r.ShareID != nil {
+				errs = append(errs, validateUID(string(*r.ShareID), at.Child("shareID"))...)
+			}
 			return append(errs, eachOf(r.Tolerations, resourcev1.DeviceTolerationsMaxLength, at.Child("tolerations"), validateToleration)...)
 		})
 	errs = append(errs, eachOf(a.Devices.Config, 2*resourcev1.DeviceConfigMaxSize, path.Child("devices", "config"),
@@ -93,7 +108,7 @@ func validateAllocation(a *resourcev1.AllocationResult, path *field.Path, names 
 func validateDeviceStatus(d *resourcev1.AllocatedDeviceStatus, path *field.Path) field.ErrorList {
 	errs := validateDriver(d.Driver, path.Child("driver"))
 	errs = append(errs, validatePool(d.Pool, path.Child("pool"))...)
-	errs = append(errs, validateLabel(d.Device, path.Child("device"))...)
+	errs = append(errs, check.DNSLabel(d.Device, path.Child("device"))...)
 	if len(d.Conditions) > resourcev1.AllocatedDeviceStatusMaxConditions {
 		errs = append(errs, field.TooMany(path.Child("conditions"), len(d.Conditions), resourcev1.AllocatedDeviceStatusMaxConditions))
 	}
@@ -115,7 +130,7 @@ func validateNetwork(n *resourcev1.NetworkDeviceData, path *field.Path) field.Er
 	if len(n.HardwareAddress) > resourcev1.NetworkDeviceDataHardwareAddressMaxLength {
 		errs = append(errs, field.TooLong(path.Child("hardwareAddress"), "", resourcev1.NetworkDeviceDataHardwareAddressMaxLength))
 	}
-	return append(errs, setOf(n.IPs, resourcev1.NetworkDeviceDataMaxIPs, path.Child("ips"), "", func(ip *string) string { return *ip },
+	return append(errs, setOf(n.IPs, resourcev1.NetworkDeviceDataMaxIPs, path.Child("ips"), func(ip *string) string { return *ip },
 		func(ip *string, at *field.Path) field.ErrorList {
 			addr, network, err := net.ParseCIDR(*ip)
 			if err != nil {

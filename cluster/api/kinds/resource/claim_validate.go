@@ -18,13 +18,13 @@ var (
 	taintEffects        = sets.New(resourcev1.DeviceTaintEffectNone, resourcev1.DeviceTaintEffectNoSchedule, resourcev1.DeviceTaintEffectNoExecute)
 )
 
-// validateClaim checks what devices are asked for; stored says that it has been accepted before.
-func validateClaim(d *resourcev1.DeviceClaim, path *field.Path, stored bool) field.ErrorList {
+// validateClaim checks what devices are asked for.
+func validateClaim(d *resourcev1.DeviceClaim, path *field.Path) field.ErrorList {
 	names := requestNames(d)
-	errs := setOf(d.Requests, resourcev1.DeviceRequestsMaxSize, path.Child("requests"), "name",
+	errs := setOf(d.Requests, resourcev1.DeviceRequestsMaxSize, path.Child("requests"),
 		func(r *resourcev1.DeviceRequest) string { return r.Name },
 		func(r *resourcev1.DeviceRequest, at *field.Path) field.ErrorList {
-			return validateRequest(r, at, stored)
+			return validateRequest(r, at)
 		})
 	errs = append(errs, eachOf(d.Constraints, resourcev1.DeviceConstraintsMaxSize, path.Child("constraints"),
 		func(c *resourcev1.DeviceConstraint, at *field.Path) field.ErrorList {
@@ -32,7 +32,7 @@ func validateClaim(d *resourcev1.DeviceClaim, path *field.Path, stored bool) fie
 		})...)
 	return append(errs, eachOf(d.Config, resourcev1.DeviceConfigMaxSize, path.Child("config"),
 		func(c *resourcev1.DeviceClaimConfiguration, at *field.Path) field.ErrorList {
-			return append(validateRequestRefs(c.Requests, at.Child("requests"), names), validateConfiguration(&c.DeviceConfiguration, at, stored)...)
+			return append(validateRequestRefs(c.Requests, at.Child("requests"), names), validateConfiguration(&c.DeviceConfiguration, at, false)...)
 		})...)
 }
 
@@ -48,33 +48,31 @@ func requestNames(d *resourcev1.DeviceClaim) sets.Set[string] {
 	return names
 }
 
-func validateRequest(r *resourcev1.DeviceRequest, path *field.Path, stored bool) field.ErrorList {
-	errs := validateLabel(r.Name, path.Child("name"))
-	if len(r.FirstAvailable) > 0 {
-		errs = append(errs, setOf(r.FirstAvailable, resourcev1.FirstAvailableDeviceRequestMaxSize, path.Child("firstAvailable"), "name",
-			func(s *resourcev1.DeviceSubRequest) string { return s.Name },
-			func(s *resourcev1.DeviceSubRequest, at *field.Path) field.ErrorList {
-				return append(validateLabel(s.Name, at.Child("name")), validateExact(&resourcev1.ExactDeviceRequest{
-					DeviceClassName: s.DeviceClassName, Selectors: s.Selectors, AllocationMode: s.AllocationMode, Count: s.Count,
-					Tolerations: s.Tolerations, Capacity: s.Capacity,
-				}, at, stored)...)
-			})...)
-	}
-	if r.Exactly != nil {
-		errs = append(errs, validateExact(r.Exactly, path.Child("exactly"), stored)...)
-	}
+func validateRequest(r *resourcev1.DeviceRequest, path *field.Path) field.ErrorList {
+	errs := check.DNSLabel(r.Name, path.Child("name"))
 	switch one := "exactly one of `exactly` or `firstAvailable` is required"; {
 	case r.Exactly == nil && len(r.FirstAvailable) == 0:
 		errs = append(errs, field.Required(path, one))
 	case r.Exactly != nil && len(r.FirstAvailable) > 0:
 		errs = append(errs, field.Invalid(path, nil, one+", but multiple fields are set"))
+	case r.Exactly != nil:
+		errs = append(errs, validateExact(r.Exactly, path.Child("exactly"))...)
+	default:
+		errs = append(errs, setOf(r.FirstAvailable, resourcev1.FirstAvailableDeviceRequestMaxSize, path.Child("firstAvailable"),
+			func(s *resourcev1.DeviceSubRequest) string { return s.Name },
+			func(s *resourcev1.DeviceSubRequest, at *field.Path) field.ErrorList {
+				return append(check.DNSLabel(s.Name, at.Child("name")), validateExact(&resourcev1.ExactDeviceRequest{
+					DeviceClassName: s.DeviceClassName, Selectors: s.Selectors, AllocationMode: s.AllocationMode, Count: s.Count,
+					Tolerations: s.Tolerations, Capacity: s.Capacity,
+				}, at)...)
+			})...)
 	}
 	return errs
 }
 
-func validateExact(r *resourcev1.ExactDeviceRequest, path *field.Path, stored bool) field.ErrorList {
+func validateExact(r *resourcev1.ExactDeviceRequest, path *field.Path) field.ErrorList {
 	errs := required(r.DeviceClassName, path.Child("deviceClassName"), validation.IsDNS1123Subdomain)
-	errs = append(errs, validateSelectors(r.Selectors, path.Child("selectors"), stored)...)
+	errs = append(errs, validateSelectors(r.Selectors, path.Child("selectors"), false)...)
 	switch at := path.Child("count"); r.AllocationMode {
 	case resourcev1.DeviceAllocationModeAll:
 		if r.Count != 0 {
@@ -125,20 +123,18 @@ func validateToleration(t *resourcev1.DeviceToleration, path *field.Path) field.
 func validateConstraint(c *resourcev1.DeviceConstraint, path *field.Path, names sets.Set[string]) field.ErrorList {
 	errs := validateRequestRefs(c.Requests, path.Child("requests"), names)
 	switch {
-	case c.MatchAttribute != nil && c.DistinctAttribute != nil:
-		errs = append(errs, field.Invalid(path, "{matchAttribute, distinctAttribute}", "exactly one of `matchAttribute` or `distinctAttribute` is required, but multiple fields are set"))
 	case c.MatchAttribute != nil:
 		errs = append(errs, validateQualifiedName(string(*c.MatchAttribute), path.Child("matchAttribute"), true)...)
 	case c.DistinctAttribute != nil:
 		errs = append(errs, validateQualifiedName(string(*c.DistinctAttribute), path.Child("distinctAttribute"), true)...)
 	default:
-		errs = append(errs, field.Required(path, "exactly one of `matchAttribute` or `distinctAttribute` is required"))
+		errs = append(errs, field.Required(path, `exactly one of "matchAttribute" or "distinctAttribute" is required, but multiple fields are set`))
 	}
 	return errs
 }
 
 func validateRequestRefs(refs []string, path *field.Path, names sets.Set[string]) field.ErrorList {
-	return setOf(refs, resourcev1.DeviceRequestsMaxSize, path, "", func(ref *string) string { return *ref },
+	return setOf(refs, resourcev1.DeviceRequestsMaxSize, path, func(ref *string) string { return *ref },
 		func(ref *string, at *field.Path) field.ErrorList { return validateRequestRef(*ref, at, names) })
 }
 
@@ -150,9 +146,9 @@ func validateRequestRef(ref string, path *field.Path, names sets.Set[string]) fi
 	}
 	var errs field.ErrorList
 	for _, part := range parts {
-		errs = append(errs, validateLabel(part, path)...)
+		errs = append(errs, check.DNSLabel(part, path)...)
 	}
-	if len(errs) == 0 && !names.Has(ref) {
+	if !names.Has(ref) {
 		errs = append(errs, field.Invalid(path, ref, want))
 	}
 	return errs

@@ -23,11 +23,10 @@ func DeviceClass() kind.Kind {
 		NewList:  func() runtime.Object { return &resourcev1.DeviceClassList{} },
 
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
-			return validateClass(&obj.(*resourcev1.DeviceClass).Spec, false)
+			return validateClass(&obj.(*resourcev1.DeviceClass).Spec, nil)
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-			spec := &obj.(*resourcev1.DeviceClass).Spec
-			return validateClass(spec, apiequality.Semantic.DeepEqual(*spec, old.(*resourcev1.DeviceClass).Spec))
+			return validateClass(&obj.(*resourcev1.DeviceClass).Spec, &old.(*resourcev1.DeviceClass).Spec)
 		},
 		SpecChanged: func(obj, old kind.Object) bool {
 			return !apiequality.Semantic.DeepEqual(obj.(*resourcev1.DeviceClass).Spec, old.(*resourcev1.DeviceClass).Spec)
@@ -35,19 +34,17 @@ func DeviceClass() kind.Kind {
 	}
 }
 
-// validateClass checks a class; stored says that it has been accepted before.
-func validateClass(spec *resourcev1.DeviceClassSpec, stored bool) field.ErrorList {
-	errs := validateSelectors(spec.Selectors, specPath.Child("selectors"), stored)
+// validateClass checks a class; what is as in old has been accepted before.
+func validateClass(spec, old *resourcev1.DeviceClassSpec) field.ErrorList {
+	errs := validateSelectors(spec.Selectors, specPath.Child("selectors"), old != nil && apiequality.Semantic.DeepEqual(spec.Selectors, old.Selectors))
+	stored := old != nil && apiequality.Semantic.DeepEqual(spec.Config, old.Config)
 	errs = append(errs, eachOf(spec.Config, resourcev1.DeviceConfigMaxSize, specPath.Child("config"),
 		func(c *resourcev1.DeviceClassConfiguration, at *field.Path) field.ErrorList {
 			return validateConfiguration(&c.DeviceConfiguration, at, stored)
 		})...)
 	if name := spec.ExtendedResourceName; name != nil {
-		at := specPath.Child("extendedResourceName")
-		if bad := check.QualifiedName(*name, at); len(bad) > 0 {
-			errs = append(errs, bad...)
-		} else if !check.IsExtendedResource(corev1.ResourceName(*name)) {
-			errs = append(errs, field.Invalid(at, *name, "must be a valid extended resource name"))
+		if !check.IsExtendedResource(corev1.ResourceName(*name)) {
+			errs = append(errs, field.Invalid(specPath.Child("extendedResourceName"), *name, "must be a valid extended resource name"))
 		}
 	}
 	return errs

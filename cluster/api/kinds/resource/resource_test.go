@@ -65,7 +65,7 @@ func TestResourceClaim(t *testing.T) {
 		"names": {func(c *resourcev1.ResourceClaim) {
 			c.Spec.Devices.Requests[1].Name = "gpu"
 			c.Spec.Devices.Constraints = nil
-		}, []string{"FieldValueDuplicate spec.devices.requests[1].name"}},
+		}, []string{"FieldValueDuplicate spec.devices.requests[1]"}},
 		"neither": {func(c *resourcev1.ResourceClaim) { c.Spec.Devices.Requests[0].Exactly = nil }, []string{"FieldValueRequired spec.devices.requests[0]"}},
 		"both": {func(c *resourcev1.ResourceClaim) {
 			c.Spec.Devices.Requests[0].FirstAvailable = c.Spec.Devices.Requests[1].FirstAvailable
@@ -110,10 +110,10 @@ func TestResourceClaimStatus(t *testing.T) {
 		want   []string
 	}{
 		"reserved but not allocated": {allocated, func(c *resourcev1.ResourceClaim) { c.Status.Allocation, c.Status.Devices = nil, nil }, []string{"FieldValueForbidden status.reservedFor"}},
-		"another allocation":         {allocated, func(c *resourcev1.ResourceClaim) { c.Status.Allocation.Devices.Results[0].Pool = "b" }, []string{"FieldValueInvalid status.allocation", "FieldValueInvalid status.devices[0]"}},
+		"another allocation":         {allocated, func(c *resourcev1.ResourceClaim) { c.Status.Allocation.Devices.Results[0].Pool = "b" }, []string{"FieldValueInvalid status.allocation"}},
 		"consumers": {allocated, func(c *resourcev1.ResourceClaim) {
 			c.Status.ReservedFor = append(c.Status.ReservedFor, resourcev1.ResourceClaimConsumerReference{Resource: "pods", Name: "q", UID: "1"}, resourcev1.ResourceClaimConsumerReference{UID: "2"})
-		}, []string{"FieldValueDuplicate status.reservedFor[1].uid", "FieldValueRequired status.reservedFor[2].resource", "FieldValueRequired status.reservedFor[2].name"}},
+		}, []string{"FieldValueDuplicate status.reservedFor[1]", "FieldValueRequired status.reservedFor[2].resource", "FieldValueRequired status.reservedFor[2].name"}},
 		"a bad result": {old, func(c *resourcev1.ResourceClaim) {
 			c.Status.Allocation.Devices.Results = []resourcev1.DeviceRequestAllocationResult{{Request: "none", Pool: "A", Device: "d"}}
 			c.Status.Devices = nil
@@ -164,7 +164,7 @@ func TestResourceSlice(t *testing.T) {
 		"no nodes":      {func(s *resourcev1.ResourceSlice) { s.Spec.NodeName = nil }, []string{"FieldValueRequired spec"}},
 		"two nodes":     {func(s *resourcev1.ResourceSlice) { s.Spec.AllNodes = ptr.To(true) }, []string{"FieldValueInvalid spec"}},
 		"not all nodes": {func(s *resourcev1.ResourceSlice) { s.Spec.AllNodes = ptr.To(false) }, []string{"FieldValueInvalid spec.allNodes"}},
-		"device twice":  {func(s *resourcev1.ResourceSlice) { s.Spec.Devices = append(s.Spec.Devices, s.Spec.Devices[0]) }, []string{"FieldValueDuplicate spec.devices[1].name"}},
+		"device twice":  {func(s *resourcev1.ResourceSlice) { s.Spec.Devices = append(s.Spec.Devices, s.Spec.Devices[0]) }, []string{"FieldValueDuplicate spec.devices[1]"}},
 		"attributes": {device(func(d *resourcev1.Device) {
 			d.Attributes = map[resourcev1.QualifiedName]resourcev1.DeviceAttribute{"none": {}, "a-b": {IntValue: ptr.To[int64](1)}, "v": {VersionValue: ptr.To("1")}}
 		}), []string{"FieldValueRequired spec.devices[0].attributes[none]", "FieldValueInvalid spec.devices[0].attributes[a-b]", "FieldValueInvalid spec.devices[0].attributes[v].version"}},
@@ -201,5 +201,5 @@ func TestDeviceClassAndTemplate(t *testing.T) {
 	kindtest.Want(t, kindtest.Create(tk, tpl))
 	changed := tpl.DeepCopy()
 	changed.Spec.Labels = map[string]string{"bad key!": "v"}
-	kindtest.Want(t, kindtest.Update(tk, changed, tpl), "FieldValueInvalid spec", "FieldValueInvalid spec.metadata.labels")
+	kindtest.Want(t, kindtest.Update(tk, changed, tpl), "FieldValueInvalid spec")
 }

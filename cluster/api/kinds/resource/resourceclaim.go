@@ -34,12 +34,10 @@ func ResourceClaim() kind.Kind {
 			}
 		},
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
-			return validateClaim(&obj.(*resourcev1.ResourceClaim).Spec.Devices, specPath.Child("devices"), false)
+			return validateClaim(&obj.(*resourcev1.ResourceClaim).Spec.Devices, specPath.Child("devices"))
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-			spec := &obj.(*resourcev1.ResourceClaim).Spec
-			errs := apivalidation.ValidateImmutableField(*spec, old.(*resourcev1.ResourceClaim).Spec, specPath)
-			return append(errs, validateClaim(&spec.Devices, specPath.Child("devices"), true)...)
+			return apivalidation.ValidateImmutableField(obj.(*resourcev1.ResourceClaim).Spec, old.(*resourcev1.ResourceClaim).Spec, specPath)
 		},
 		PrepareForCreate: func(_ context.Context, obj kind.Object) {
 			obj.(*resourcev1.ResourceClaim).Status = resourcev1.ResourceClaimStatus{}
@@ -49,7 +47,10 @@ func ResourceClaim() kind.Kind {
 		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {
-				obj.(*resourcev1.ResourceClaim).Spec = old.(*resourcev1.ResourceClaim).Spec
+				c, was := obj.(*resourcev1.ResourceClaim), old.(*resourcev1.ResourceClaim)
+				c.Spec = was.Spec
+				metav1.ResetObjectMetaForStatus(c, was)
+				dropDeallocated(&c.Status, &was.Status)
 			},
 			Validate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
 				return validateClaimStatus(obj.(*resourcev1.ResourceClaim), old.(*resourcev1.ResourceClaim))
@@ -66,6 +67,29 @@ func ResourceClaim() kind.Kind {
 			return []any{c.Name, claimState(c), table.Since(c.CreationTimestamp)}
 		},
 	}
+}
+
+// dropDeallocated forgets what drivers have said of devices that the claim no longer has.
+func dropDeallocated(s, old *resourcev1.ResourceClaimStatus) {
+	type device struct{ driver, pool, name string }
+	gone := make(map[device]bool)
+	each := func(a *resourcev1.AllocationResult, value bool) {
+		if a == nil {
+			return
+		}
+		for _, r := range a.Devices.Results {
+			gone[device{r.Driver, r.Pool, r.Device}] = value
+		}
+	}
+	each(old.Allocation, true)
+	each(s.Allocation, false)
+	var kept []resourcev1.AllocatedDeviceStatus
+	for _, d := range s.Devices {
+		if !gone[device{d.Driver, d.Pool, d.Device}] {
+			kept = append(kept, d)
+		}
+	}
+	s.Devices = kept
 }
 
 func claimState(c *resourcev1.ResourceClaim) string {

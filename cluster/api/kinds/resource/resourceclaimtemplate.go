@@ -24,19 +24,17 @@ func ResourceClaimTemplate() kind.Kind {
 
 		Default: func(obj kind.Object) { defaultClaim(&obj.(*resourcev1.ResourceClaimTemplate).Spec.Spec.Devices) },
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
-			return validateTemplate(&obj.(*resourcev1.ResourceClaimTemplate).Spec, false)
+			return validateTemplate(&obj.(*resourcev1.ResourceClaimTemplate).Spec)
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-			spec := &obj.(*resourcev1.ResourceClaimTemplate).Spec
-			errs := apivalidation.ValidateImmutableField(*spec, old.(*resourcev1.ResourceClaimTemplate).Spec, specPath)
-			return append(errs, validateTemplate(spec, true)...)
+			return apivalidation.ValidateImmutableField(obj.(*resourcev1.ResourceClaimTemplate).Spec, old.(*resourcev1.ResourceClaimTemplate).Spec, specPath)
 		},
 	}
 }
 
-func validateTemplate(spec *resourcev1.ResourceClaimTemplateSpec, stored bool) field.ErrorList {
+func validateTemplate(spec *resourcev1.ResourceClaimTemplateSpec) field.ErrorList {
 	at := specPath.Child("metadata")
 	errs := metav1validation.ValidateLabels(spec.Labels, at.Child("labels"))
 	errs = append(errs, apivalidation.ValidateAnnotations(spec.Annotations, at.Child("annotations"))...)
-	return append(errs, validateClaim(&spec.Spec.Devices, specPath.Child("spec", "devices"), stored)...)
+	return append(errs, validateClaim(&spec.Spec.Devices, specPath.Child("spec", "devices"))...)
 }

@@ -2,6 +2,8 @@ package resource
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	resourcev1 "k8s.io/api/resource/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -38,6 +40,13 @@ func ResourceSlice() kind.Kind {
 			errs = append(errs, apivalidation.ValidateImmutableField(spec.NodeName, was.NodeName, specPath.Child("nodeName"))...)
 			errs = append(errs, apivalidation.ValidateImmutableField(spec.Driver, was.Driver, specPath.Child("driver"))...)
 			return append(errs, apivalidation.ValidateImmutableField(spec.Pool.Name, was.Pool.Name, specPath.Child("pool", "name"))...)
+		},
+		Warnings: func(_ context.Context, obj, _ kind.Object) []string {
+			driver := obj.(*resourcev1.ResourceSlice).Spec.Driver
+			if driver == strings.ToLower(driver) {
+				return nil
+			}
+			return []string{fmt.Sprintf("spec.driver: driver names should be lowercase; %q contains uppercase characters", driver)}
 		},
 		SpecChanged: func(obj, old kind.Object) bool {
 			return !apiequality.Semantic.DeepEqual(obj.(*resourcev1.ResourceSlice).Spec, old.(*resourcev1.ResourceSlice).Spec)

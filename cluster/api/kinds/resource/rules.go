@@ -32,17 +32,13 @@ func eachOf[T any](list []T, limit int, path *field.Path, validate func(*T, *fie
 	return errs
 }
 
-// setOf is [eachOf] for items with a key that no two share; child is where the key stands, "" for
-// the item itself.
-func setOf[T any, K comparable](list []T, limit int, path *field.Path, child string, key func(*T) K, validate func(*T, *field.Path) field.ErrorList) field.ErrorList {
+// setOf is [eachOf] for items with a key that no two share.
+func setOf[T any, K comparable](list []T, limit int, path *field.Path, key func(*T) K, validate func(*T, *field.Path) field.ErrorList) field.ErrorList {
 	seen := make(map[K]bool, len(list))
 	return eachOf(list, limit, path, func(item *T, at *field.Path) field.ErrorList {
 		errs := validate(item, at)
 		k := key(item)
 		if seen[k] {
-			if child != "" {
-				at = at.Child(child)
-			}
 			errs = append(errs, field.Duplicate(at, k))
 		}
 		seen[k] = true
@@ -77,10 +73,6 @@ func validatePool(name string, path *field.Path) field.ErrorList {
 		errs = append(errs, check.DNSSubdomain(part, path)...)
 	}
 	return errs
-}
-
-func validateLabel(name string, path *field.Path) field.ErrorList {
-	return required(name, path, validation.IsDNS1123Label)
 }
 
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -133,18 +125,18 @@ func validateSelectors(list []resourcev1.DeviceSelector, path *field.Path, store
 	})
 }
 
-// validateExpression compiles a selector. One that was accepted once stays acceptable.
+// validateExpression compiles a selector, unless it was accepted before.
 func validateExpression(text string, path *field.Path, stored bool) field.ErrorList {
-	env := environment.NewExpressions
 	if stored {
-		env = environment.StoredExpressions
+		return nil
 	}
+	env := environment.NewExpressions
 	if len(text) > resourcev1.CELSelectorExpressionMaxLength {
 		return field.ErrorList{field.TooLong(path, "", resourcev1.CELSelectorExpressionMaxLength)}
 	}
 	result := dracel.GetCompiler(features).CompileCELExpression(text, dracel.Options{EnvType: &env})
 	switch {
-	case result.Error == nil && result.MaxCost > resourcev1.CELSelectorExpressionMaxCost && !stored:
+	case result.Error == nil && result.MaxCost > resourcev1.CELSelectorExpressionMaxCost:
 		return field.ErrorList{field.Forbidden(path, "too complex, exceeds cost limit")}
 	case result.Error == nil:
 		return nil

@@ -47,13 +47,13 @@ func validateSlice(spec *resourcev1.ResourceSliceSpec) field.ErrorList {
 		}
 	}
 	perDevice := ptr.Deref(spec.PerDeviceNodeSelection, false)
-	errs = append(errs, setOf(spec.Devices, limit, specPath.Child("devices"), "name",
+	errs = append(errs, setOf(spec.Devices, limit, specPath.Child("devices"),
 		func(d *resourcev1.Device) string { return d.Name },
 		func(d *resourcev1.Device, at *field.Path) field.ErrorList { return validateDevice(d, at, perDevice) })...)
-	return append(errs, setOf(spec.SharedCounters, resourcev1.ResourceSliceMaxCounterSets, specPath.Child("sharedCounters"), "name",
+	return append(errs, setOf(spec.SharedCounters, resourcev1.ResourceSliceMaxCounterSets, specPath.Child("sharedCounters"),
 		func(s *resourcev1.CounterSet) string { return s.Name },
 		func(s *resourcev1.CounterSet, at *field.Path) field.ErrorList {
-			return append(validateLabel(s.Name, at.Child("name")), validateCounters(s.Counters, resourcev1.ResourceSliceMaxCountersPerCounterSet, at.Child("counters"))...)
+			return append(required(s.Name, at.Child("name"), validation.IsDNS1123Label), validateCounters(s.Counters, resourcev1.ResourceSliceMaxCountersPerCounterSet, at.Child("counters"))...)
 		})...)
 }
 
@@ -89,7 +89,7 @@ func validateNodes(name *string, sel *corev1.NodeSelector, all *bool, path *fiel
 }
 
 func validateDevice(d *resourcev1.Device, path *field.Path, perDevice bool) field.ErrorList {
-	errs := validateLabel(d.Name, path.Child("name"))
+	errs := check.DNSLabel(d.Name, path.Child("name"))
 	if n := len(d.Attributes) + len(d.Capacity); n > resourcev1.ResourceSliceMaxAttributesAndCapacitiesPerDevice {
 		errs = append(errs, field.Invalid(path, n, fmt.Sprintf("the total number of attributes and capacities must not exceed %d", resourcev1.ResourceSliceMaxAttributesAndCapacitiesPerDevice)))
 	}
@@ -120,10 +120,10 @@ func validateDevice(d *resourcev1.Device, path *field.Path, perDevice bool) fiel
 			errs = append(errs, field.Invalid(path.Child(strings.Trim(name, "`")), nil, name+" can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec"))
 		}
 	}
-	errs = append(errs, setOf(d.ConsumesCounters, resourcev1.ResourceSliceMaxDeviceCounterConsumptionsPerDevice, path.Child("consumesCounters"), "counterSet",
+	errs = append(errs, setOf(d.ConsumesCounters, resourcev1.ResourceSliceMaxDeviceCounterConsumptionsPerDevice, path.Child("consumesCounters"),
 		func(c *resourcev1.DeviceCounterConsumption) string { return c.CounterSet },
 		func(c *resourcev1.DeviceCounterConsumption, at *field.Path) field.ErrorList {
-			return append(validateLabel(c.CounterSet, at.Child("counterSet")),
+			return append(required(c.CounterSet, at.Child("counterSet"), validation.IsDNS1123Label),
 				validateCounters(c.Counters, resourcev1.ResourceSliceMaxCountersPerDeviceCounterConsumption, at.Child("counters"))...)
 		})...)
 	return append(errs, validateBindings(d.BindingConditions, d.BindingFailureConditions, path)...)
@@ -151,7 +151,7 @@ func validateCounters(counters map[string]resourcev1.Counter, limit int, path *f
 		errs = append(errs, field.TooMany(path, len(counters), limit))
 	}
 	for name := range counters {
-		errs = append(errs, validateLabel(name, path.Key(name))...)
+		errs = append(errs, check.DNSLabel(name, path.Key(name))...)
 	}
 	return errs
 }

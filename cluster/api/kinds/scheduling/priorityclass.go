@@ -49,7 +49,6 @@ func PriorityClass() kind.Kind {
 		},
 		SpecChanged: func(_, _ kind.Object) bool { return false },
 
-		AllowCreateOnUpdate: true,
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			table.Int("Value", doc["value"]),

@@ -49,7 +49,7 @@ func CSIDriver() kind.Kind {
 			return !apiequality.Semantic.DeepEqual(obj.(*storagev1.CSIDriver).Spec, old.(*storagev1.CSIDriver).Spec)
 		},
 
-		AllowCreateOnUpdate: true,
+		NeedsResourceVersion: true,
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			flag("AttachRequired", "attachRequired"),

@@ -42,6 +42,7 @@ func CSINode() kind.Kind {
 			return errs
 		},
 
+		NeedsResourceVersion: true,
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			table.Int("Drivers", storagev1.CSINodeSpec{}.SwaggerDoc()["drivers"]),

@@ -36,6 +36,7 @@ func CSIStorageCapacity() kind.Kind {
 			return append(errs, apivalidation.ValidateImmutableField(c.StorageClassName, was.StorageClassName, field.NewPath("storageClassName"))...)
 		},
 
+		NeedsResourceVersion: true,
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			table.Col("StorageClassName", doc["storageClassName"]),

@@ -47,7 +47,6 @@ func StorageClass() kind.Kind {
 			return validateStorageClassUpdate(obj.(*storagev1.StorageClass), old.(*storagev1.StorageClass))
 		},
 
-		AllowCreateOnUpdate: true,
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			table.Col("Provisioner", doc["provisioner"]),

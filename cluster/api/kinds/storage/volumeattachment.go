@@ -47,13 +47,16 @@ func VolumeAttachment() kind.Kind {
 		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {
-				obj.(*storagev1.VolumeAttachment).Spec = old.(*storagev1.VolumeAttachment).Spec
+				a, was := obj.(*storagev1.VolumeAttachment), old.(*storagev1.VolumeAttachment)
+				a.Spec = was.Spec
+				metav1.ResetObjectMetaForStatus(a, was)
 			},
 			Validate: func(_ context.Context, obj, _ kind.Object) field.ErrorList {
 				return validateAttachment(obj.(*storagev1.VolumeAttachment))
 			},
 		},
 
+		NeedsResourceVersion: true,
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			table.Col("Attacher", spec["attacher"]),

@@ -39,7 +39,6 @@ func VolumeAttributesClass() kind.Kind {
 			return errs
 		},
 
-		AllowCreateOnUpdate: true,
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			table.Col("DriverName", storagev1.VolumeAttributesClass{}.SwaggerDoc()["driverName"]),
