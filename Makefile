@@ -6,6 +6,10 @@ BIN     := bin
 GO      ?= go
 LDFLAGS := -s -w
 
+# The kubectl in troupe says of which release it is, as that of its library.
+KUBECTL_VERSION := $(shell awk '$$1 == "k8s.io/kubectl" { sub(/^v0/, "v1", $$2); print $$2 }' go.mod)
+TROUPE_LDFLAGS  := $(LDFLAGS) -X k8s.io/component-base/version.gitVersion=$(KUBECTL_VERSION)
+
 # Static programs; and since tests are built alike, they share what has been compiled.
 export CGO_ENABLED := 0
 
@@ -34,7 +38,7 @@ build: $(BIN)/troupe tools ## build bin/troupe and, beside it, what it runs
 
 .PHONY: $(BIN)/troupe
 $(BIN)/troupe:
-	$(GO) build -ldflags "$(LDFLAGS)" -o $@ ./cmd/troupe
+	$(GO) build -ldflags "$(TROUPE_LDFLAGS)" -o $@ ./cmd/troupe
 
 .PHONY: tools
 tools: $(TOOLS) ## build containerd, its shim, the CNI plugins and pause
@@ -82,6 +86,12 @@ ALONE := ./cmd/troupe ./node ./node/host ./testkit/example
 test: tools ## run all tests; those with real containers need root
 	$(GO) test -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(ALONE))")
 	$(GO) test -p 1 -timeout 20m $(ALONE)
+	$(MAKE) conformance
+
+# A module of its own, with dependencies of its own.
+.PHONY: conformance
+conformance: $(BIN)/troupe ## run kubectl, Helm and client-go against the binary, on simulated nodes
+	cd testkit/conformance && TROUPE=$(CURDIR)/$(BIN)/troupe $(GO) test -timeout 10m ./...
 
 ROUNDS ?= 500
 MEMBER_ROUNDS ?= 20
@@ -100,6 +110,7 @@ race: tools ## run all tests under the race detector
 check: ## formatting, vet, and the linters of .golangci.yml
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
 	$(GO) vet ./...
+	cd testkit/conformance && $(GO) vet ./...
 	@if command -v golangci-lint >/dev/null; then golangci-lint run; \
 	else echo "golangci-lint is not installed: its rules were not checked (go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@latest)"; fi
 
