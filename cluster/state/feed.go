@@ -22,6 +22,7 @@ type feed struct {
 type delivery struct {
 	to      *follower
 	changes []objects.Change
+	then    func() // called once the changes were
 }
 
 type follower struct {
@@ -36,6 +37,12 @@ func newFeed() *feed { return &feed{signal: make(chan struct{}, 1)} }
 // Follow calls fn for every object that exists now and then for every change of the resources
 // named (none named means all), in revision order.
 func (s *Store) Follow(resources []messages.Resource, fn func(objects.Change)) (stop func()) {
+	return s.FollowSynced(resources, fn, func() {})
+}
+
+// FollowSynced is Follow that calls synced, too, from the same goroutine, between what existed and
+// what changes.
+func (s *Store) FollowSynced(resources []messages.Resource, fn func(objects.Change), synced func()) (stop func()) {
 	f := &follower{fn: fn}
 	if len(resources) > 0 {
 		f.want = make(map[messages.Resource]bool, len(resources))
@@ -56,15 +63,15 @@ func (s *Store) Follow(resources []messages.Resource, fn func(objects.Change)) (
 			first = append(first, objects.Change{Key: row.key, Rev: row.Rev, New: row.Object})
 		}
 	}
-	s.feed.add(f, first)
+	s.feed.add(f, first, synced)
 	return func() { s.feed.remove(f) }
 }
 
-func (f *feed) add(fo *follower, first []objects.Change) {
+func (f *feed) add(fo *follower, first []objects.Change, synced func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.followers = append(f.followers, fo)
-	f.push(delivery{to: fo, changes: first})
+	f.push(delivery{to: fo, changes: first, then: synced})
 }
 
 func (f *feed) remove(fo *follower) {
@@ -119,6 +126,9 @@ func (f *feed) run(ctx context.Context) {
 		for _, d := range queue {
 			if d.to != nil {
 				d.to.deliver(d.changes, true)
+				if !d.to.gone.Load() {
+					d.then()
+				}
 				continue
 			}
 			for _, fo := range followers {
