@@ -35,6 +35,7 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
+require k8s.io/kube-aggregator v0.36.6 // indirect
 
 require (
 	cel.dev/expr v0.25.2 // indirect

@@ -43,6 +43,8 @@ func (s *Server) boot(ctx context.Context) error {
 	g.SetLimit(bootWriters)
 	s.bootPolicy(ctx, g, w)
 	s.bootPriorities(ctx, g, w)
+	s.bootAPIServices(ctx, g, w)
+	g.Go(func() error { return s.bootAuthentication(ctx, w) })
 	g.Go(func() error { return s.bootService(ctx, w) })
 	s.bootIdentity(ctx, g, w)
 	g.Go(func() error { return s.bootServiceCIDR(ctx, w) })

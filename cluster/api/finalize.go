@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metainternal "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -39,6 +41,25 @@ type registryVerbs interface {
 }
 
 func newFinalizing(parent *registry) *finalizing { return &finalizing{parent, parent} }
+
+// finalizingCollection is a finalizing that deletes whole collections, too, object by object.
+type finalizingCollection struct{ *finalizing }
+
+// DeleteCollection deletes what a list with these options has; one refusal ends it.
+func (f finalizingCollection) DeleteCollection(ctx context.Context, validate rest.ValidateObjectFunc, opts *metav1.DeleteOptions, list *metainternal.ListOptions) (runtime.Object, error) {
+	found, err := f.List(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	err = meta.EachListItem(found, func(obj runtime.Object) error {
+		_, _, err := f.Delete(ctx, obj.(kind.Object).GetName(), validate, opts.DeepCopy())
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return err
+	})
+	return found, err
+}
 
 // Delete marks the object as going, or removes it when nothing holds it any more.
 func (f *finalizing) Delete(ctx context.Context, name string, validate rest.ValidateObjectFunc, opts *metav1.DeleteOptions) (runtime.Object, bool, error) {
@@ -126,4 +147,7 @@ func (r *resource) deleter() rest.GracefulDeleter {
 	return r.store
 }
 
-var _ rest.GracefulDeleter = (*finalizing)(nil)
+var (
+	_ rest.GracefulDeleter   = (*finalizing)(nil)
+	_ rest.CollectionDeleter = finalizingCollection{}
+)

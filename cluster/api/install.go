@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"sync"
 
 	apidiscovery "k8s.io/api/apidiscovery/v2"
@@ -49,26 +50,18 @@ func (s *Server) install(storages groupVersions, order []schema.GroupVersion) er
 		s.generic.AggregatedLegacyDiscoveryGroupManager, s.generic.AggregatedLegacyDiscoveryGroupManager).
 		GenerateWebService(genericapiserver.DefaultLegacyAPIPrefix, metav1.APIVersions{}))
 
-	groups := make(map[string][]schema.GroupVersion)
-	var names []string
 	for _, gv := range order {
-		if groups[gv.Group] == nil && gv.Group != "" {
-			names = append(names, gv.Group)
-		}
-		groups[gv.Group] = append(groups[gv.Group], gv)
 		if err := s.installVersion(gv, storages); err != nil {
 			return err
 		}
 	}
-	for _, name := range names {
-		group := metav1.APIGroup{Name: name}
-		for _, gv := range groups[name] {
-			group.Versions = append(group.Versions, metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version})
-		}
-		group.PreferredVersion = group.Versions[0]
-		s.generic.DiscoveryGroupManager.AddGroup(group)
-		s.generic.Handler.GoRestfulContainer.Add(discovery.NewAPIGroupHandler(s.codecs.factory, group).WebService())
-	}
+	s.versions = order
+	s.prioritize()
+	// The groups are those of all APIServices, see extensions.go.
+	groups := http.HandlerFunc(s.serveExtension)
+	s.generic.Handler.NonGoRestfulMux.Handle(genericapiserver.APIGroupPrefix,
+		aggregated.WrapAggregatedDiscoveryToHandler(groups, s.generic.AggregatedDiscoveryGroupManager, s.generic.AggregatedDiscoveryGroupManager))
+	s.generic.Handler.NonGoRestfulMux.UnlistedHandle(genericapiserver.APIGroupPrefix+"/", groups)
 	return nil
 }
 

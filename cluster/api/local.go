@@ -36,29 +36,65 @@ func (s *Server) local(name string) *local {
 	return &local{s: s, user: &user.DefaultInfo{Name: name, Groups: []string{user.AllAuthenticated, user.SystemPrivilegedGroup}}}
 }
 
+// target is a resource as it is written to.
+type target struct {
+	gvk      schema.GroupVersionKind
+	resource string
+	store    interface {
+		rest.CreaterUpdater
+		rest.Getter
+	}
+	subs    map[string]*subresource
+	deleter rest.GracefulDeleter
+}
+
+func newTarget(r *resource) *target {
+	return &target{gvk: r.kind.GVK, resource: r.kind.Resource, store: r.store, subs: r.subs, deleter: r.deleter()}
+}
+
+func (t *target) groupResource() schema.GroupResource {
+	return schema.GroupResource{Group: t.gvk.Group, Resource: t.resource}
+}
+
 // resourceOf finds the served resource of an object's type.
-func (l *local) resourceOf(obj objects.Object) (*resource, error) {
+func (l *local) resourceOf(obj objects.Object) (*target, error) {
 	if r, ok := l.s.byType[reflect.TypeOf(obj)]; ok {
-		return r, nil
+		return r.target, nil
+	}
+	if e := l.s.extensions.Load(); e != nil {
+		if res, ok := e.custom.ResourceOf(obj.GetObjectKind().GroupVersionKind().GroupKind()); ok {
+			return l.custom(e, res)
+		}
 	}
 	return nil, apierrors.NewBadRequest(fmt.Sprintf("no kind of type %T is served", obj))
 }
 
-func (l *local) resource(res messages.Resource) (*resource, error) {
+func (l *local) resource(res messages.Resource) (*target, error) {
 	if r, ok := l.s.resources[res]; ok && r.store != nil {
-		return r, nil
+		return r.target, nil
+	}
+	if e := l.s.extensions.Load(); e != nil {
+		return l.custom(e, res)
 	}
 	return nil, apierrors.NewNotFound(schema.GroupResource{Group: res.Group, Resource: res.Resource}, "")
+}
+
+// custom finds a custom resource, which is written in the version that is stored.
+func (l *local) custom(e *extensions, res messages.Resource) (*target, error) {
+	gvk, registry, err := e.custom.Registry(res)
+	if err != nil {
+		return nil, err
+	}
+	return &target{gvk: gvk, resource: res.Resource, store: registry, deleter: registry}, nil
 }
 
 func (l *local) context(ctx context.Context, namespace string) context.Context {
 	return request.WithUser(request.WithNamespace(ctx, namespace), l.user)
 }
 
-func (l *local) attributes(r *resource, obj, old runtime.Object, namespace, name, sub string, op admission.Operation, opts runtime.Object) admission.Attributes {
-	k := r.kind
-	return admission.NewAttributesRecord(obj, old, k.GVK, namespace, name,
-		k.GVK.GroupVersion().WithResource(k.Resource), sub, op, opts, false, l.user)
+func (l *local) attributes(t *target, obj, old runtime.Object, namespace, name, sub string, op admission.Operation, opts runtime.Object) admission.Attributes {
+	return admission.NewAttributesRecord(obj, old, t.gvk, namespace, name,
+		t.gvk.GroupVersion().WithResource(t.resource), sub, op, opts, false, l.user)
 }
 
 func (l *local) admit(ctx context.Context, a admission.Attributes) error {
@@ -70,8 +106,8 @@ func (l *local) admit(ctx context.Context, a admission.Attributes) error {
 
 // validates says whether validating plugins look at the resource; without them the registry is
 // given no validation to call, and makes no copies for it.
-func validates(r *resource, sub string, op admission.Operation) bool {
-	return apiadmission.Validates(schema.GroupResource{Group: r.kind.GVK.Group, Resource: r.kind.Resource}, sub, op)
+func validates(t *target, sub string, op admission.Operation) bool {
+	return apiadmission.Validates(t.groupResource(), sub, op)
 }
 
 // Create stores a copy of obj.
@@ -130,7 +166,7 @@ func (l *local) Mutate(ctx context.Context, key messages.Key, sub string, fn fun
 	})
 }
 
-func (l *local) update(ctx context.Context, r *resource, namespace, name, sub string, next func(old objects.Object) (objects.Object, error)) (objects.Object, error) {
+func (l *local) update(ctx context.Context, r *target, namespace, name, sub string, next func(old objects.Object) (objects.Object, error)) (objects.Object, error) {
 	// next returns a copy of its own, and strategies change nothing in the old object.
 	ctx = storage.WithSharing(l.context(ctx, namespace))
 	opts := &metav1.UpdateOptions{}
@@ -151,7 +187,7 @@ func (l *local) update(ctx context.Context, r *resource, namespace, name, sub st
 	if sub != "" {
 		s, ok := r.subs[sub]
 		if !ok {
-			return nil, apierrors.NewNotFound(schema.GroupResource{Group: r.kind.GVK.Group, Resource: r.kind.Resource + "/" + sub}, name)
+			return nil, apierrors.NewNotFound(schema.GroupResource{Group: r.gvk.Group, Resource: r.resource + "/" + sub}, name)
 		}
 		w = s
 	}
@@ -181,7 +217,7 @@ func (l *local) Delete(ctx context.Context, key messages.Key, opts metav1.Delete
 	if err := l.admit(ctx, a); err != nil {
 		return err
 	}
-	_, _, err = r.deleter().Delete(ctx, key.Name, rest.AdmissionToValidateObjectDeleteFunc(l.s.admission, a, l.s.interfaces), &opts)
+	_, _, err = r.deleter.Delete(ctx, key.Name, rest.AdmissionToValidateObjectDeleteFunc(l.s.admission, a, l.s.interfaces), &opts)
 	return err
 }
 
@@ -192,9 +228,9 @@ func (l *local) All(ctx context.Context, writes ...func(context.Context) error) 
 
 // Bind sets a pod's node.
 func (l *local) Bind(ctx context.Context, namespace, pod, uid, node string) error {
-	r, err := l.resource(messages.Pods)
-	if err != nil {
-		return err
+	r, ok := l.s.resources[messages.Pods]
+	if !ok {
+		return apierrors.NewNotFound(corev1.Resource("pods"), pod)
 	}
 	return bind(storage.WithSharing(l.context(ctx, namespace)), r.store, l.s.cfg.Clock, &corev1.Binding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod, UID: typesUID(uid)},

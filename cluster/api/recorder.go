@@ -101,7 +101,7 @@ func (s *Server) reference(obj objects.Object) corev1.ObjectReference {
 	gvk := obj.GetObjectKind().GroupVersionKind()
 	if gvk.Empty() {
 		if r, err := (&local{s: s}).resourceOf(obj); err == nil {
-			gvk = r.kind.GVK
+			gvk = r.gvk
 		}
 	}
 	return corev1.ObjectReference{

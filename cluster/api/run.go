@@ -44,12 +44,24 @@ func (s *Server) Run(ctx context.Context) error {
 		started.Go(func() { follow(base) })
 		serve = func(ln net.Listener) error { return srv.ServeTLS(ln, "", "") }
 	}
+	if err := s.extend(); err != nil {
+		return err
+	}
+	extensions := s.extensions.Load()
 	listeners := append([]net.Listener{s.cfg.Listener}, s.cfg.Also...)
 	served, booted := make(chan error, len(listeners)), make(chan error, 1)
 	for _, ln := range listeners {
 		started.Go(func() { served <- serve(ln) })
 	}
-	started.Go(func() { booted <- s.boot(base) })
+	started.Go(func() { extensions.run(base) })
+	started.Go(func() {
+		err := s.boot(base)
+		select { // ready is, too, that custom resources are served
+		case <-extensions.custom.Synced():
+		case <-base.Done():
+		}
+		booted <- err
+	})
 	started.Go(func() { s.authenticator.Run(base) })
 	started.Go(func() { s.aggregate(base) })
 	started.Go(func() { s.keep(base) })

@@ -1,20 +1,18 @@
 package api
 
 import (
-	"net/http"
 	"slices"
-	"sync"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	extensionsopenapi "k8s.io/apiextensions-apiserver/pkg/generated/openapi"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	apiopenapi "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
-	"k8s.io/apiserver/pkg/server/mux"
-	"k8s.io/apiserver/pkg/server/routes"
+	aggregatoropenapi "k8s.io/kube-aggregator/pkg/generated/openapi"
 	"k8s.io/kube-openapi/pkg/builder3"
 	"k8s.io/kube-openapi/pkg/common"
 	openapiutil "k8s.io/kube-openapi/pkg/util"
@@ -49,9 +47,9 @@ func definitionNames(s *runtime.Scheme) func(string) (string, spec.Extensions) {
 }
 
 func openAPIv3(s *runtime.Scheme, version string) *common.OpenAPIV3Config {
-	c := genericapiserver.DefaultOpenAPIV3Config(openapi.GetOpenAPIDefinitions, apiopenapi.NewDefinitionNamer(s))
+	c := genericapiserver.DefaultOpenAPIV3Config(definitions, apiopenapi.NewDefinitionNamer(s))
 	c.GetDefinitionName = definitionNames(s)
-	c.Definitions = openapi.GetOpenAPIDefinitions(func(name string) spec.Ref {
+	c.Definitions = definitions(func(name string) spec.Ref {
 		def, _ := c.GetDefinitionName(name)
 		return spec.MustCreateRef("#/components/schemas/" + common.EscapeJsonPointer(def))
 	})
@@ -60,7 +58,7 @@ func openAPIv3(s *runtime.Scheme, version string) *common.OpenAPIV3Config {
 }
 
 func openAPIv2(s *runtime.Scheme, version string) *common.Config {
-	c := genericapiserver.DefaultOpenAPIConfig(openapi.GetOpenAPIDefinitions, apiopenapi.NewDefinitionNamer(s))
+	c := genericapiserver.DefaultOpenAPIConfig(definitions, apiopenapi.NewDefinitionNamer(s))
 	c.GetDefinitionName = definitionNames(s)
 	c.Info.Title, c.Info.Version = schemaTitle, version
 	return c
@@ -89,23 +87,15 @@ func typeConverter(s *runtime.Scheme, kinds []kind.Kind) (managedfields.TypeConv
 	return managedfields.NewTypeConverter(defs, false)
 }
 
-// serveSchemas answers /openapi/v2 and /openapi/v3, building each when it is first asked for.
-func (s *Server) serveSchemas(version string) {
-	container, m := s.generic.Handler.GoRestfulContainer, s.generic.Handler.NonGoRestfulMux
-	v2 := sync.OnceValue(func() http.Handler {
-		sub := mux.NewPathRecorderMux("openapi-v2")
-		routes.OpenAPI{Config: openAPIv2(s.codecs.scheme, version)}.InstallV2(container, sub)
-		return sub
-	})
-	v3 := sync.OnceValue(func() http.Handler {
-		sub := mux.NewPathRecorderMux("openapi-v3")
-		routes.OpenAPI{V3Config: openAPIv3(s.codecs.scheme, version)}.InstallV3(container, sub)
-		return sub
-	})
-	lazy := func(build func() http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { build().ServeHTTP(w, r) })
+// definitions are the schemas of the Go types of all kinds.
+func definitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
+	out := openapi.GetOpenAPIDefinitions(ref)
+	for _, more := range []common.GetOpenAPIDefinitions{extensionsopenapi.GetOpenAPIDefinitions, aggregatoropenapi.GetOpenAPIDefinitions} {
+		for name, def := range more(ref) {
+			if _, ok := out[name]; !ok {
+				out[name] = def
+			}
+		}
 	}
-	m.UnlistedHandle("/openapi/v2", lazy(v2))
-	m.Handle("/openapi/v3", lazy(v3))
-	m.HandlePrefix("/openapi/v3/", lazy(v3))
+	return out
 }

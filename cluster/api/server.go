@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"reflect"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -59,6 +60,8 @@ type Server struct {
 	claims        *claims // nil when IPAddresses are not served
 	resources     map[messages.Resource]*resource
 	byType        map[reflect.Type]*resource
+	versions      []schema.GroupVersion // that are built in
+	extensions    atomic.Pointer[extensions]
 	recorder      *recorder
 	loopback      *rest.Config
 	ready         chan struct{}
@@ -68,8 +71,9 @@ type Server struct {
 type resource struct {
 	kind *kind.Kind
 	// store is nil for kinds that are answered and not stored.
-	store *registry
-	subs  map[string]*subresource
+	store  *registry
+	subs   map[string]*subresource
+	target *target
 }
 
 // New assembles a server. It does no I/O besides what Config.Storage does and starts nothing.
@@ -137,6 +141,7 @@ func (s *Server) assemble() error {
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
 	// Schemas are served lazily, see schemas.go, and counted nowhere: there is no flow control.
 	c.SkipOpenAPIInstallation = true
+	c.EnableDiscovery = false // see install.go
 	c.StorageObjectCountTracker = nil
 	// The stock checks include one that starts a goroutine for ever.
 	checks := s.checks()
@@ -146,7 +151,7 @@ func (s *Server) assemble() error {
 	c.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
 		return genericapiserver.DefaultBuildHandlerChain(s.limit(withPlainLists(handler)), c)
 	}
-	generic, err := c.Complete(nil).New("troupe", genericapiserver.NewEmptyDelegateWithCustomHandler(http.HandlerFunc(http.NotFound)))
+	generic, err := c.Complete(nil).New("troupe", genericapiserver.NewEmptyDelegateWithCustomHandler(http.HandlerFunc(s.serveExtension)))
 	if err != nil {
 		return fmt.Errorf("assemble generic server: %w", err)
 	}
@@ -161,7 +166,7 @@ func (s *Server) assemble() error {
 	if err := s.serveIssuer(); err != nil {
 		return err
 	}
-	s.serveSchemas(kubernetesVersion)
+	newDocuments(s, kubernetesVersion).install(generic.Handler.NonGoRestfulMux)
 	generic.PrepareRun()
 	return nil
 }
@@ -195,10 +200,13 @@ func (s *Server) storages() (groupVersions, []schema.GroupVersion, error) {
 		if r.store, err = newRegistry(k, s.codecs, back, d); err != nil {
 			return nil, nil, err
 		}
-		if k.Finalize != nil {
-			out.add(gv, k.Resource, newFinalizing(r.store))
-		} else {
+		switch {
+		case k.Finalize == nil:
 			out.add(gv, k.Resource, r.store)
+		case k.Finalize.Collection:
+			out.add(gv, k.Resource, finalizingCollection{newFinalizing(r.store)})
+		default:
+			out.add(gv, k.Resource, newFinalizing(r.store))
 		}
 		if k.Status != nil {
 			r.subs["status"] = newSubresource(r.store, "status", k.Status)
@@ -209,6 +217,7 @@ func (s *Server) storages() (groupVersions, []schema.GroupVersion, error) {
 		for name, sub := range r.subs {
 			out.add(gv, k.Resource+"/"+name, sub)
 		}
+		r.target = newTarget(r)
 		if k.Scale != nil {
 			out.add(gv, k.Resource+"/scale", newScale(r.store))
 		}

@@ -77,18 +77,21 @@ func Open(cfg Config) (*Authority, error) {
 	return a, nil
 }
 
-func (a *Authority) openCA() error {
-	key, err := a.key("ca.key")
+func (a *Authority) openCA() error { return a.openRoot("ca", "troupe") }
+
+// openRoot reads the key and the self-signed certificate that files of this name hold, or makes them.
+func (a *Authority) openRoot(file, name string) error {
+	key, err := a.key(file + ".key")
 	if err != nil {
 		return err
 	}
 	a.caKey = key
-	if pem, err := a.read("ca.crt"); err != nil {
+	if pem, err := a.read(file + ".crt"); err != nil {
 		return err
 	} else if pem != nil {
 		certs, err := cert.ParseCertsPEM(pem)
 		if err != nil {
-			return fmt.Errorf("parse %s: %w", filepath.Join(a.dir, "ca.crt"), err)
+			return fmt.Errorf("parse %s: %w", filepath.Join(a.dir, file+".crt"), err)
 		}
 		a.ca, a.caPEM = certs[0], pem
 		return nil
@@ -96,7 +99,7 @@ func (a *Authority) openCA() error {
 	now := a.clock.Now()
 	tmpl := &x509.Certificate{
 		SerialNumber:          serial(),
-		Subject:               pkix.Name{CommonName: "troupe"},
+		Subject:               pkix.Name{CommonName: name},
 		NotBefore:             now.Add(-skew),
 		NotAfter:              now.Add(caLife),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature | x509.KeyUsageCRLSign,
@@ -113,7 +116,7 @@ func (a *Authority) openCA() error {
 	if a.caPEM, err = cert.EncodeCertificates(a.ca); err != nil {
 		return fmt.Errorf("encode authority certificate: %w", err)
 	}
-	return a.write("ca.crt", a.caPEM)
+	return a.write(file+".crt", a.caPEM)
 }
 
 // CAPEM returns the authority's certificate, which clients and pods pin.

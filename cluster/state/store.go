@@ -288,6 +288,11 @@ func (s *Store) Register(r Resource) error {
 	t := s.table(r.Resource)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if t.New == nil && t.Codec == nil && r.New == nil && r.Codec == nil && len(r.Indexes) == 0 {
+		// Unstructured before and after: there is nothing to convert and nothing to index.
+		t.Kind, t.registered = r.Kind, true
+		return nil
+	}
 	converted := make(map[*row]objects.Object, len(t.rows))
 	for _, row := range t.rows {
 		data, err := t.encode(WithRevision(row.Object, 0))
@@ -317,6 +322,14 @@ func (s *Store) Registered(res messages.Resource) bool {
 	return t != nil && t.registered
 }
 
+// Unstructured says whether the objects of a resource have no Go type.
+func (s *Store) Unstructured(res messages.Resource) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	t := s.tables[res]
+	return t == nil || t.New == nil && t.Codec == nil
+}
+
 // Unregister takes a resource off the served ones; its objects stay.
 func (s *Store) Unregister(res messages.Resource) {
 	t := s.table(res)
@@ -333,6 +346,11 @@ func (s *Store) Encode(res messages.Resource, obj objects.Object) ([]byte, error
 		return nil, fmt.Errorf("encode %s: %w", messages.KeyOf(res, obj.GetNamespace(), obj.GetName()), err)
 	}
 	return data, nil
+}
+
+// Decode returns the object that Encode made data of, without a resourceVersion.
+func (s *Store) Decode(res messages.Resource, data []byte) (objects.Object, error) {
+	return s.table(res).decode(data, 0)
 }
 
 // Revision returns the newest revision: that of the last write, or of the opening.

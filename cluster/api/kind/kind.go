@@ -139,6 +139,8 @@ type Finalize struct {
 	Pending func(obj Object) bool
 	// Mark runs in the write that sets metadata.deletionTimestamp.
 	Mark func(obj Object)
+	// Collection says that whole collections may be deleted.
+	Collection bool
 }
 
 // Hooks run around a write with the allocators of the server; deps implements [Allocators].

@@ -3,6 +3,8 @@ package kinds
 import (
 	"github.com/troupe-run/troupe/cluster/api/kind"
 	"github.com/troupe-run/troupe/cluster/api/kinds/admissionregistration"
+	"github.com/troupe-run/troupe/cluster/api/kinds/apiextensions"
+	"github.com/troupe-run/troupe/cluster/api/kinds/apiregistration"
 	"github.com/troupe-run/troupe/cluster/api/kinds/apps"
 	"github.com/troupe-run/troupe/cluster/api/kinds/authentication"
 	"github.com/troupe-run/troupe/cluster/api/kinds/authorization"
@@ -31,6 +33,8 @@ func All() []kind.Kind {
 		admissionregistration.ValidatingAdmissionPolicy(),
 		admissionregistration.ValidatingAdmissionPolicyBinding(),
 		admissionregistration.ValidatingWebhookConfiguration(),
+		apiextensions.CustomResourceDefinition(),
+		apiregistration.APIService(),
 		apps.ControllerRevision(),
 		apps.DaemonSet(),
 		apps.Deployment(),

@@ -10,14 +10,27 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/apitesting/fuzzer"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metafuzzer "k8s.io/apimachinery/pkg/apis/meta/fuzzer"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes/scheme"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	"sigs.k8s.io/randfill"
 
 	"github.com/troupe-run/troupe/cluster/api/kind"
 )
+
+func init() {
+	for _, add := range []func(*runtime.Scheme) error{apiextensionsv1.AddToScheme, apiregistrationv1.AddToScheme} {
+		if err := add(scheme.Scheme); err != nil {
+			panic(err)
+		}
+	}
+}
 
 func TestKindsAreWellFormed(t *testing.T) {
 	t.Parallel()
@@ -88,7 +101,7 @@ func TestNothingPanics(t *testing.T) {
 	for _, k := range All() {
 		t.Run(k.Resource+"."+k.GVK.Group, func(t *testing.T) {
 			t.Parallel()
-			fill := fuzzer.FuzzerFor(fuzzer.MergeFuzzerFuncs(metafuzzer.Funcs), rand.NewSource(7), scheme.Codecs).MaxDepth(24)
+			fill := fuzzer.FuzzerFor(fuzzer.MergeFuzzerFuncs(metafuzzer.Funcs, schemaFuncs), rand.NewSource(7), scheme.Codecs).MaxDepth(24)
 			old := k.New()
 			for range rounds {
 				obj := k.New()
@@ -106,6 +119,23 @@ func TestNothingPanics(t *testing.T) {
 				old = obj
 			}
 		})
+	}
+}
+
+// schemaFuncs keep schemas, which contain themselves, small, and the JSON in them JSON.
+func schemaFuncs(serializer.CodecFactory) []any {
+	return []any{
+		func(j *apiextensionsv1.JSON, c randfill.Continue) { j.Raw = []byte(`{"a":1}`) },
+		func(s *apiextensionsv1.JSONSchemaProps, c randfill.Continue) {
+			c.Fill(&s.Type)
+			c.Fill(&s.Format)
+			c.Fill(&s.XValidations)
+			c.Fill(&s.Default)
+			if c.Int()%3 == 0 {
+				s.Properties = map[string]apiextensionsv1.JSONSchemaProps{"p": {Type: c.String(4)}}
+				s.Items = &apiextensionsv1.JSONSchemaPropsOrArray{Schema: &apiextensionsv1.JSONSchemaProps{Type: c.String(4)}}
+			}
+		},
 	}
 }
 

@@ -3,6 +3,7 @@ package informer
 import (
 	"context"
 	"sync"
+	"time"
 
 	"k8s.io/client-go/tools/cache"
 
@@ -15,6 +16,7 @@ import (
 type registration struct {
 	name    string
 	handler cache.ResourceEventHandler
+	resync  time.Duration // 0 is never
 	gone    chan struct{}
 	remove  func()
 
@@ -25,8 +27,8 @@ type registration struct {
 	synced chan struct{} // closed once the handler has heard of all that existed
 }
 
-func newRegistration(name string, h cache.ResourceEventHandler) *registration {
-	r := &registration{name: name, handler: h, first: -1,
+func newRegistration(name string, h cache.ResourceEventHandler, resync time.Duration) *registration {
+	r := &registration{name: name, handler: h, resync: resync, first: -1,
 		gone: make(chan struct{}), signal: make(chan struct{}, 1), synced: make(chan struct{})}
 	r.remove = sync.OnceFunc(func() { close(r.gone) })
 	return r
@@ -43,6 +45,12 @@ func (r *registration) serve(ctx context.Context, store *state.Store, res messag
 		r.offer(func() { r.first = n })
 	})
 	defer stop()
+	var again <-chan time.Time
+	if r.resync > 0 {
+		ticker := time.NewTicker(r.resync)
+		defer ticker.Stop()
+		again = ticker.C
+	}
 	heard := 0
 	for {
 		select {
@@ -50,6 +58,11 @@ func (r *registration) serve(ctx context.Context, store *state.Store, res messag
 			return
 		case <-r.gone:
 			return
+		case <-again:
+			for _, obj := range store.List(res, "") {
+				r.handler.OnUpdate(obj, obj)
+			}
+			continue
 		case <-r.signal:
 		}
 		r.mu.Lock()

@@ -55,26 +55,30 @@ func (i *Informer) Run(stop <-chan struct{}) { i.RunWithContext(wait.ContextForC
 
 // AddEventHandler registers a handler.
 func (i *Informer) AddEventHandler(h cache.ResourceEventHandler) (cache.ResourceEventHandlerRegistration, error) {
-	return i.add(h)
+	return i.add(h, 0)
 }
 
-// AddEventHandlerWithResyncPeriod registers a handler; there are no resyncs, since no change is missed.
-func (i *Informer) AddEventHandlerWithResyncPeriod(h cache.ResourceEventHandler, _ time.Duration) (cache.ResourceEventHandlerRegistration, error) {
-	return i.add(h)
+// AddEventHandlerWithResyncPeriod registers a handler that hears of every object again after each
+// period, as those need who look at something else besides; no change is ever missed.
+func (i *Informer) AddEventHandlerWithResyncPeriod(h cache.ResourceEventHandler, period time.Duration) (cache.ResourceEventHandlerRegistration, error) {
+	return i.add(h, period)
 }
 
-// AddEventHandlerWithOptions registers a handler; there are no resyncs, since no change is missed.
-func (i *Informer) AddEventHandlerWithOptions(h cache.ResourceEventHandler, _ cache.HandlerOptions) (cache.ResourceEventHandlerRegistration, error) {
-	return i.add(h)
+// AddEventHandlerWithOptions is AddEventHandlerWithResyncPeriod where the period is an option.
+func (i *Informer) AddEventHandlerWithOptions(h cache.ResourceEventHandler, opts cache.HandlerOptions) (cache.ResourceEventHandlerRegistration, error) {
+	if opts.ResyncPeriod == nil {
+		return i.add(h, 0)
+	}
+	return i.add(h, *opts.ResyncPeriod)
 }
 
-func (i *Informer) add(h cache.ResourceEventHandler) (cache.ResourceEventHandlerRegistration, error) {
+func (i *Informer) add(h cache.ResourceEventHandler, resync time.Duration) (cache.ResourceEventHandlerRegistration, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.stopped {
 		return nil, errors.New("informer of " + i.name + " has ended")
 	}
-	r := newRegistration(i.name, h)
+	r := newRegistration(i.name, h, resync)
 	if i.run == nil {
 		i.handlers = append(i.handlers, r)
 	} else {

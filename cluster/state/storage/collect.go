@@ -44,8 +44,11 @@ func (c *Collected) fill(ctx context.Context, items []state.Item, pred *storage.
 		c.items = items
 		return len(items), nil
 	}
-	return match(ctx, items, pred, func(i state.Item) { c.items = append(c.items, i) })
+	return match(ctx, items, pred, asStored, func(i state.Item) { c.items = append(c.items, i) })
 }
+
+// asStored is for kinds that are served as they are stored; only those are collected.
+func asStored(obj objects.Object) (objects.Object, error) { return obj, nil }
 
 // Len is the number of items.
 func (c *Collected) Len() int { return len(c.items) }

@@ -37,7 +37,11 @@ func (s *Storage) Get(ctx context.Context, key string, opts storage.GetOptions, 
 	}
 	switch {
 	case ok:
-		return copyInto(out, e.Object)
+		obj, err := s.served(e.Object)
+		if err != nil {
+			return err
+		}
+		return copyInto(out, obj)
 	case opts.IgnoreNotFound:
 		return runtime.SetZeroValue(out)
 	}
@@ -155,7 +159,7 @@ func (s *Storage) GetList(ctx context.Context, key string, opts storage.ListOpti
 		dst.Set(reflect.MakeSlice(dst.Type(), 0, 0))
 		taken, err = c.fill(ctx, items, &opts.Predicate)
 	} else {
-		taken, err = fill(ctx, dst, items, &opts.Predicate)
+		taken, err = s.fill(ctx, dst, items, &opts.Predicate)
 	}
 	if err != nil {
 		return err
@@ -186,7 +190,7 @@ func exactly(items []state.Item, path string) []state.Item {
 
 // fill appends the items that match to dst until the limit is reached and returns how many of
 // items it has looked at.
-func fill(ctx context.Context, dst reflect.Value, items []state.Item, pred *storage.SelectionPredicate) (taken int, err error) {
+func (s *Storage) fill(ctx context.Context, dst reflect.Value, items []state.Item, pred *storage.SelectionPredicate) (taken int, err error) {
 	room := len(items)
 	if !pred.Empty() {
 		room = min(room, 256)
@@ -196,12 +200,13 @@ func fill(ctx context.Context, dst reflect.Value, items []state.Item, pred *stor
 	}
 	// Never nil: clients are promised an empty list.
 	dst.Set(reflect.MakeSlice(dst.Type(), 0, room))
-	return match(ctx, items, pred, func(i state.Item) { put(dst, i.Object) })
+	return match(ctx, items, pred, s.served, func(i state.Item) { put(dst, i.Object) })
 }
 
-// match hands the items that match to add until the limit is reached and returns how many it has
-// looked at.
-func match(ctx context.Context, items []state.Item, pred *storage.SelectionPredicate, add func(state.Item)) (taken int, err error) {
+// match hands the items that match, as they are served, to add until the limit is reached and
+// returns how many it has looked at.
+func match(ctx context.Context, items []state.Item, pred *storage.SelectionPredicate,
+	served func(objects.Object) (objects.Object, error), add func(state.Item)) (taken int, err error) {
 	n := int64(0)
 	for i := range items {
 		if pred.Limit > 0 && n >= pred.Limit {
@@ -211,10 +216,14 @@ func match(ctx context.Context, items []state.Item, pred *storage.SelectionPredi
 			return i, storage.NewTimeoutError(items[i].Path, "request did not complete within requested timeout")
 		}
 		taken = i + 1
+		item := items[i]
+		if item.Object, err = served(item.Object); err != nil {
+			return taken, err
+		}
 		// As in any storage, an object whose attributes cannot be had matches nothing.
-		if ok, err := pred.Matches(items[i].Object); err == nil && ok {
+		if ok, err := pred.Matches(item.Object); err == nil && ok {
 			n++
-			add(items[i])
+			add(item)
 		}
 	}
 	return taken, nil

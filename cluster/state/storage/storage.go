@@ -15,7 +15,6 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
-	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/cluster/state"
 	"github.com/troupe-run/troupe/messages"
 )
@@ -29,6 +28,10 @@ type Config struct {
 	Prefix string
 	// New and NewList return empty objects.
 	New, NewList func() runtime.Object
+	// Codec turns what is given out into what is stored and back, for custom resources: they are
+	// served in several versions and by a schema that changes, but stored, and kept in memory, as
+	// they were written. Nil means that both are the same.
+	Codec runtime.Codec
 	// Bookmarks is how often a watch that asked for bookmarks gets one. Zero means a minute.
 	Bookmarks time.Duration
 	// Clock times bookmarks. Nil means the real one.
@@ -40,6 +43,7 @@ type Storage struct {
 	cfg       Config
 	prefix    string // with a trailing slash
 	versioner storage.APIObjectVersioner
+	converter *converter // nil without a codec
 	sizes     bool
 }
 
@@ -57,11 +61,15 @@ func New(cfg Config) (*Storage, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
 	}
-	return &Storage{cfg: cfg, prefix: strings.TrimSuffix(cfg.Prefix, "/") + "/"}, nil
+	s := &Storage{cfg: cfg, prefix: strings.TrimSuffix(cfg.Prefix, "/") + "/"}
+	if cfg.Codec != nil {
+		s.converter = newConverter(cfg.Codec)
+	}
+	return s, nil
 }
 
-// Decorator returns what generic.RESTOptions takes. Resources the store does not know yet are
-// registered with the codec of their storage configuration.
+// Decorator returns what generic.RESTOptions takes, for resources without a Go type. Those that the
+// store does not know yet are registered.
 func Decorator(store *state.Store) generic.StorageDecorator {
 	return func(
 		config *storagebackend.ConfigForResource,
@@ -74,18 +82,11 @@ func Decorator(store *state.Store) generic.StorageDecorator {
 	) (storage.Interface, factory.DestroyFunc, error) {
 		res := messages.Resource{Group: config.GroupResource.Group, Resource: config.GroupResource.Resource}
 		if !store.Registered(res) {
-			if _, ok := newFunc().(objects.Object); !ok {
-				return nil, nil, fmt.Errorf("storage: %s: %T has no metadata", res, newFunc())
-			}
-			err := store.Register(state.Resource{
-				Resource: res, Codec: config.Codec,
-				New: func() objects.Object { return newFunc().(objects.Object) },
-			})
-			if err != nil {
+			if err := store.Register(state.Resource{Resource: res}); err != nil {
 				return nil, nil, err
 			}
 		}
-		s, err := New(Config{Store: store, Resource: res, Prefix: prefix, New: newFunc, NewList: newListFunc})
+		s, err := New(Config{Store: store, Resource: res, Prefix: prefix, New: newFunc, NewList: newListFunc, Codec: config.Codec})
 		return s, func() {}, err
 	}
 }

@@ -123,8 +123,8 @@ func (w *watcher) follow() error {
 		}
 		buf = events
 		for i := range events {
-			if !w.dispatch(&events[i]) {
-				return nil
+			if on, err := w.dispatch(&events[i]); err != nil || !on {
+				return err
 			}
 		}
 		if len(events) > 0 {
@@ -159,7 +159,11 @@ func (w *watcher) sendInitial() error {
 	}
 	w.from = rev
 	for _, i := range items {
-		if w.matches(i.Object) && !w.send(watch.Event{Type: watch.Added, Object: state.ShallowCopy(i.Object)}) {
+		obj, err := s.served(i.Object)
+		if err != nil {
+			return err
+		}
+		if w.matches(obj) && !w.send(watch.Event{Type: watch.Added, Object: state.ShallowCopy(obj)}) {
 			return nil
 		}
 	}
@@ -171,23 +175,39 @@ func (w *watcher) sendInitial() error {
 
 // dispatch sends what an event is to this watch: an object that begins to match is added, one
 // that ceases to is deleted. It returns false when the watch has ended.
-func (w *watcher) dispatch(e *state.Event) bool {
+func (w *watcher) dispatch(e *state.Event) (bool, error) {
 	if !w.selects(e.Key) {
-		return true
+		return true, nil
 	}
-	was := e.Old != nil && w.matches(e.Old)
-	is := e.New != nil && w.matches(e.New)
+	before, now, last, err := w.served(e)
+	if err != nil {
+		return false, err
+	}
+	was := before != nil && w.matches(before)
+	is := now != nil && w.matches(now)
 	switch {
 	case is && was:
-		return w.send(watch.Event{Type: watch.Modified, Object: state.ShallowCopy(e.New)})
+		return w.send(watch.Event{Type: watch.Modified, Object: state.ShallowCopy(now)}), nil
 	case is:
-		return w.send(watch.Event{Type: watch.Added, Object: state.ShallowCopy(e.New)})
-	case was && e.New == nil:
-		return w.send(watch.Event{Type: watch.Deleted, Object: state.ShallowCopy(e.Last)})
+		return w.send(watch.Event{Type: watch.Added, Object: state.ShallowCopy(now)}), nil
+	case was && now == nil:
+		return w.send(watch.Event{Type: watch.Deleted, Object: state.ShallowCopy(last)}), nil
 	case was:
-		return w.send(watch.Event{Type: watch.Deleted, Object: state.WithRevision(e.Old, e.Rev)})
+		return w.send(watch.Event{Type: watch.Deleted, Object: state.WithRevision(before, e.Rev)}), nil
 	}
-	return true
+	return true, nil
+}
+
+// served returns the objects of an event as they are given out.
+func (w *watcher) served(e *state.Event) (before, now, last objects.Object, err error) {
+	if before, err = w.storage.served(e.Old); err != nil {
+		return nil, nil, nil, err
+	}
+	if now, err = w.storage.served(e.New); err != nil {
+		return nil, nil, nil, err
+	}
+	last, err = w.storage.served(e.Last)
+	return before, now, last, err
 }
 
 func (w *watcher) selects(key messages.Key) bool {

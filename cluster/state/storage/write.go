@@ -35,7 +35,7 @@ func (s *Storage) Create(ctx context.Context, key string, obj, out runtime.Objec
 	if out == nil {
 		return nil
 	}
-	return give(ctx, out, op.Object)
+	return s.give(ctx, out, op.Object)
 }
 
 // sharing marks the context of writers that keep to the rules of WithSharing.
@@ -56,8 +56,12 @@ func own(ctx context.Context, obj objects.Object) objects.Object {
 	return obj.DeepCopyObject().(objects.Object)
 }
 
-// give moves a copy of obj into out.
-func give(ctx context.Context, out runtime.Object, obj objects.Object) error {
+// give moves a copy of obj, which is in the store, into out.
+func (s *Storage) give(ctx context.Context, out runtime.Object, obj objects.Object) error {
+	obj, err := s.served(obj)
+	if err != nil {
+		return err
+	}
 	return assign(out, own(ctx, obj))
 }
 
@@ -72,11 +76,25 @@ func (s *Storage) put(ctx context.Context, k messages.Key, expect uint64, obj ru
 	if err := s.versioner.PrepareObjectForStorage(stored); err != nil {
 		return state.Op{}, storage.NewInternalError(fmt.Errorf("prepare %s: %w", k, err))
 	}
-	data, err := s.cfg.Store.Encode(s.cfg.Resource, stored)
+	data, stored, err := s.encode(stored)
 	if err != nil {
 		return state.Op{}, err
 	}
 	return state.Op{Key: k, Expect: expect, Object: stored, Data: data, TTL: time.Duration(ttl) * time.Second, User: userOf(ctx)}, nil
+}
+
+// encode returns an object as it is stored, in bytes and in memory.
+func (s *Storage) encode(obj objects.Object) ([]byte, objects.Object, error) {
+	if s.converter == nil {
+		data, err := s.cfg.Store.Encode(s.cfg.Resource, obj)
+		return data, obj, err
+	}
+	data, err := s.converter.encode(obj)
+	if err != nil {
+		return nil, nil, err
+	}
+	stored, err := s.cfg.Store.Decode(s.cfg.Resource, data)
+	return data, stored, err
 }
 
 // userOf names the user a request is made for.
@@ -102,7 +120,11 @@ func (s *Storage) GuaranteedUpdate(ctx context.Context, key string, out runtime.
 		var current runtime.Object
 		switch {
 		case ok:
-			current = own(ctx, e.Object)
+			obj, err := s.served(e.Object)
+			if err != nil {
+				return err
+			}
+			current = own(ctx, obj)
 		case ignoreNotFound:
 			current = s.cfg.New()
 		default:
@@ -138,13 +160,13 @@ func (s *Storage) GuaranteedUpdate(ctx context.Context, key string, out runtime.
 				return err
 			}
 			if now, _, ok := s.cfg.Store.Lookup(k); ok && now.Rev == e.Rev {
-				return give(ctx, out, e.Object)
+				return s.give(ctx, out, e.Object)
 			}
 			continue
 		}
 		switch _, err := s.commit(ctx, op); {
 		case err == nil:
-			return give(ctx, out, op.Object)
+			return s.give(ctx, out, op.Object)
 		case !stale(err) || together(ctx):
 			return writeError(full, err)
 		}
@@ -208,7 +230,13 @@ func (s *Storage) Delete(ctx context.Context, key string, out runtime.Object, pr
 	newest := s.newest(full)
 	for {
 		e, _, ok := s.cfg.Store.Lookup(k)
-		if err := deletable(ctx, full, e, ok, preconditions, validate); err != nil {
+		var obj objects.Object
+		if ok {
+			if obj, err = s.served(e.Object); err != nil {
+				return err
+			}
+		}
+		if err := deletable(ctx, full, obj, preconditions, validate); err != nil {
 			if again, lookErr := newest.look(ctx); again {
 				continue
 			} else if lookErr != nil {
@@ -218,18 +246,18 @@ func (s *Storage) Delete(ctx context.Context, key string, out runtime.Object, pr
 		}
 		switch rev, err := s.commit(ctx, state.Op{Key: k, Expect: e.Rev, User: userOf(ctx)}); {
 		case err == nil:
-			return copyInto(out, state.WithRevision(e.Object, rev))
+			return copyInto(out, state.WithRevision(obj, rev))
 		case !stale(err) || together(ctx):
 			return writeError(full, err)
 		}
 	}
 }
 
-func deletable(ctx context.Context, full string, e state.Entry, ok bool, preconditions *storage.Preconditions, validate storage.ValidateObjectFunc) error {
-	if !ok {
+func deletable(ctx context.Context, full string, obj objects.Object, preconditions *storage.Preconditions, validate storage.ValidateObjectFunc) error {
+	if obj == nil {
 		return storage.NewKeyNotFoundError(full, 0)
 	}
-	current := state.ShallowCopy(e.Object)
+	current := state.ShallowCopy(obj)
 	if err := preconditions.Check(full, current); err != nil {
 		return err
 	}

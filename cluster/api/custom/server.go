@@ -1,0 +1,140 @@
+package custom
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver"
+	"k8s.io/apiextensions-apiserver/pkg/controller/apiapproval"
+	"k8s.io/apiextensions-apiserver/pkg/controller/establish"
+	"k8s.io/apiextensions-apiserver/pkg/controller/finalizer"
+	"k8s.io/apiextensions-apiserver/pkg/controller/nonstructuralschema"
+	"k8s.io/apiextensions-apiserver/pkg/controller/status"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/util/webhook"
+	"k8s.io/klog/v2"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+
+	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/cluster/state"
+	"github.com/troupe-run/troupe/cluster/state/informer"
+	"github.com/troupe-run/troupe/messages"
+)
+
+// Definitions is the resource of CustomResourceDefinitions.
+var Definitions = messages.Resource{Group: apiextensionsv1.GroupName, Resource: "customresourcedefinitions"}
+
+// requestTimeout is how long requests may still use what served a resource before its definition
+// changed; as in the generic server.
+const requestTimeout = time.Minute
+
+// Config says what to serve custom resources with. All fields are required.
+type Config struct {
+	// Store keeps definitions and resources.
+	Store *state.Store
+	// Writer writes the status of definitions.
+	Writer objects.Writer
+	// Admission and Authorizer decide about requests.
+	Admission  admission.Interface
+	Authorizer authorizer.Authorizer
+	// Services finds conversion webhooks, Credentials what is presented to them.
+	Services    webhook.ServiceResolver
+	Credentials webhook.AuthenticationInfoResolverWrapper
+	// Discovery gets the groups.
+	Discovery aggregated.ResourceManager
+	// WatchTimeout is the shortest time after which a watch without a timeout of its own ends.
+	WatchTimeout time.Duration
+	// MaxRequestBody bounds what a request may carry, in bytes.
+	MaxRequestBody int64
+	// Changed is called, from one goroutine, for each group whose versions may have changed.
+	Changed func(group string, versions []string)
+}
+
+// Server serves custom resources.
+type Server struct {
+	cfg      Config
+	informer *informer.Informer
+	resource http.Handler // of requests for resources
+	storage  finalizer.CRClientGetter
+	run      []func(ctx context.Context)
+	synced   chan struct{}
+}
+
+// New assembles a server. Some of the library's queues begin to run with it: it must be followed by
+// [Server.Run].
+func New(cfg Config) (*Server, error) {
+	s := &Server{cfg: cfg, informer: informer.New(cfg.Store, Definitions), synced: make(chan struct{})}
+	crds, client := definitions{s.informer}, client{writer: cfg.Writer}
+	establishing := establish.NewEstablishingController(crds, client)
+	handler, err := apiserver.NewCustomResourceDefinitionHandler(
+		nil, nil, // discovery is ours: requests for it do not come there
+		settled{crds}, http.NotFoundHandler(), restOptions{cfg.Store}, cfg.Admission, establishing,
+		cfg.Services, cfg.Credentials, 1, cfg.Authorizer, requestTimeout, cfg.WatchTimeout,
+		map[string]*spec.Schema{}, // what resources refer to is in their own schemas
+		cfg.MaxRequestBody,
+	)
+	if err != nil {
+		return nil, fmt.Errorf("assemble handler of custom resources: %w", err)
+	}
+	s.resource, s.storage = handler, handler
+	naming := status.NewNamingConditionController(klog.TODO(), crds, client)
+	structural := nonstructuralschema.NewConditionController(crds, client)
+	approval := apiapproval.NewKubernetesAPIApprovalPolicyConformantConditionController(crds, client)
+	finalizing := finalizer.NewCRDFinalizer(crds, client, handler)
+	s.run = []func(context.Context){
+		s.informer.RunWithContext,
+		naming.RunWithContext,
+		establishing.RunWithContext,
+		func(ctx context.Context) { structural.RunWithContext(1, ctx) },
+		func(ctx context.Context) { approval.RunWithContext(1, ctx) },
+		func(ctx context.Context) { finalizing.RunWithContext(2, ctx) },
+		s.publish,
+	}
+	return s, nil
+}
+
+// Run lets definitions take effect until ctx ends.
+func (s *Server) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	for _, run := range s.run {
+		running.Go(func() { run(ctx) })
+	}
+	running.Wait()
+}
+
+// Synced is closed when all that is defined at the start is in discovery.
+func (s *Server) Synced() <-chan struct{} { return s.synced }
+
+// ServeHTTP answers requests below /apis: for custom resources, and for the discovery of a version.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	info, ok := request.RequestInfoFrom(r.Context())
+	if ok && info.IsResourceRequest {
+		s.resource.ServeHTTP(w, r)
+		return
+	}
+	if parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/"); len(parts) == 3 {
+		s.serveVersion(w, r, schema.GroupVersion{Group: parts[1], Version: parts[2]})
+		return
+	}
+	http.NotFound(w, r)
+}
+
+// all returns the definitions that are in effect.
+func (s *Server) all() []*apiextensionsv1.CustomResourceDefinition {
+	var out []*apiextensionsv1.CustomResourceDefinition
+	for _, crd := range objects.List[*apiextensionsv1.CustomResourceDefinition](s.cfg.Store, Definitions, "") {
+		if established(crd) {
+			out = append(out, crd)
+		}
+	}
+	return out
+}
