@@ -96,7 +96,7 @@ func New(cfg Config) (*Server, error) {
 		establishing.RunWithContext,
 		func(ctx context.Context) { structural.RunWithContext(1, ctx) },
 		func(ctx context.Context) { approval.RunWithContext(1, ctx) },
-		func(ctx context.Context) { finalizing.RunWithContext(2, ctx) },
+		func(ctx context.Context) { finalizing.RunWithContext(5, ctx) },
 		s.publish,
 	}
 	return s, nil

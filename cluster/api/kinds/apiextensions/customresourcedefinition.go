@@ -34,6 +34,9 @@ func CustomResourceDefinition() kind.Kind {
 		},
 		ValidateName: check.AnyName,
 		Validate: func(ctx context.Context, obj kind.Object) field.ErrorList {
+			if errs := validateSize(obj.(*apiextensionsv1.CustomResourceDefinition)); errs != nil {
+				return errs
+			}
 			in, errs := internal(obj)
 			if errs != nil {
 				return errs
@@ -41,6 +44,9 @@ func CustomResourceDefinition() kind.Kind {
 			return check.BesidesMetadata(whole.Validate(ctx, in))
 		},
 		ValidateUpdate: func(ctx context.Context, obj, old kind.Object) field.ErrorList {
+			if errs := validateSize(obj.(*apiextensionsv1.CustomResourceDefinition)); errs != nil {
+				return errs
+			}
 			return both(obj, old, func(in, was *apiextensions.CustomResourceDefinition) field.ErrorList {
 				return check.BesidesMetadata(whole.ValidateUpdate(ctx, in, was))
 			})
