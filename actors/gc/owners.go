@@ -27,16 +27,27 @@ const (
 	unresolvable
 )
 
-// resourceOf guesses the resource of an owner's kind, as API groups name them.
-func resourceOf(ref metav1.OwnerReference) messages.Resource {
-	plural, _ := meta.UnsafeGuessKindToResource(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind))
+// kinds is a reader that knows the resources of kinds.
+type kinds interface {
+	ResourceOf(schema.GroupKind) (messages.Resource, bool)
+}
+
+// resourceOf returns the resource of an owner's kind; that of a kind that is not served is guessed.
+func (c *collector) resourceOf(ref metav1.OwnerReference) messages.Resource {
+	gvk := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)
+	if known, ok := c.Reader.(kinds); ok {
+		if res, ok := known.ResourceOf(gvk.GroupKind()); ok {
+			return res
+		}
+	}
+	plural, _ := meta.UnsafeGuessKindToResource(gvk)
 	return messages.Resource{Group: plural.Group, Resource: plural.Resource}
 }
 
 // owner finds the object a reference means, nil when it is not there: in the namespace of the
 // dependent or in none.
 func (c *collector) owner(namespace string, ref metav1.OwnerReference) (messages.Key, objects.Object) {
-	res := resourceOf(ref)
+	res := c.resourceOf(ref)
 	for _, ns := range []string{namespace, ""} {
 		key := messages.KeyOf(res, ns, ref.Name)
 		if obj, ok := c.Reader.Get(key); ok && obj.GetUID() == ref.UID {
@@ -58,7 +69,7 @@ func (c *collector) relation(key messages.Key, ref metav1.OwnerReference) relati
 	case owner != nil:
 		return solid
 	}
-	res := resourceOf(ref)
+	res := c.resourceOf(ref)
 	served := c.Reader.Resources()
 	if !slices.Contains(served, res) {
 		// A kind with an irregular plural can only be told by its objects; without one it is unknown.

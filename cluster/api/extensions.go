@@ -54,7 +54,7 @@ func (s *Server) extend() (err error) {
 		Store: s.cfg.Store, Writer: s.Local(user.APIServerUser), Admission: s.admission, Authorizer: s.authorizer,
 		Services: services, Credentials: webhook.NewDefaultAuthenticationInfoResolverWrapper(nil, nil, rest.CopyConfig(s.loopback), tracing.NewNoopTracerProvider()),
 		Discovery:    s.generic.AggregatedDiscoveryGroupManager.WithSource(aggregated.CRDSource),
-		WatchTimeout: watchTimeout, MaxRequestBody: maxRequestBody, Changed: e.remote.SetCustom,
+		WatchTimeout: watchTimeout, MaxRequestBody: maxRequestBody, Changed: e.remote.SetCustom, Clock: s.cfg.Clock,
 	})
 	if err != nil {
 		return err

@@ -62,7 +62,7 @@ func (l *local) resourceOf(obj objects.Object) (*target, error) {
 		return r.target, nil
 	}
 	if e := l.s.extensions.Load(); e != nil {
-		if res, ok := e.custom.ResourceOf(obj.GetObjectKind().GroupVersionKind().GroupKind()); ok {
+		if res, ok := l.s.cfg.Store.ResourceOf(obj.GetObjectKind().GroupVersionKind().GroupKind()); ok {
 			return l.custom(e, res)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"k8s.io/client-go/util/cert"
@@ -52,6 +53,7 @@ type Authority struct {
 	caKey   crypto.Signer
 	caPEM   []byte
 	signing *ecdsa.PrivateKey
+	front   func() (*FrontProxy, error)
 }
 
 // Open reads the authority from its folder, or makes it there on first use.
@@ -74,6 +76,7 @@ func Open(cfg Config) (*Authority, error) {
 		return nil, err
 	}
 	a.signing = key
+	a.front = sync.OnceValues(a.openFrontProxy)
 	return a, nil
 }
 

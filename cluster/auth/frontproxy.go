@@ -1,8 +1,6 @@
 package auth
 
-import (
-	"sync"
-)
+import "sync"
 
 // FrontProxyName is what the server calls itself when it passes requests on to aggregated APIs.
 const FrontProxyName = "front-proxy-client"
@@ -19,7 +17,9 @@ type FrontProxy struct {
 }
 
 // FrontProxy reads the authority for passed-on requests from the folder, or makes it there.
-func (a *Authority) FrontProxy() (*FrontProxy, error) {
+func (a *Authority) FrontProxy() (*FrontProxy, error) { return a.front() }
+
+func (a *Authority) openFrontProxy() (*FrontProxy, error) {
 	p := &FrontProxy{root: &Authority{dir: a.dir, clock: a.clock}}
 	if err := p.root.openRoot("front-proxy-ca", "troupe-front-proxy"); err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ func (r *Resource) encode(obj objects.Object) ([]byte, error) {
 	if r.Codec != nil {
 		return runtime.Encode(r.Codec, obj)
 	}
-	if !r.Kind.Empty() {
+	if r.Kind.Version != "" {
 		obj.GetObjectKind().SetGroupVersionKind(r.Kind)
 	}
 	return json.Marshal(obj)

@@ -64,7 +64,7 @@ type Changes struct {
 // Resource tells a Store how the objects of one resource look.
 type Resource struct {
 	messages.Resource
-	// Kind is written into every stored object. It may be empty for unstructured objects, which
+	// Kind is written into every stored object. It has no version for unstructured objects, which
 	// carry their own.
 	Kind schema.GroupVersionKind
 	// New returns an empty object of the kind's Go type. Nil means unstructured.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/btree"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/messages"
@@ -28,11 +29,12 @@ type Store struct {
 
 	mu        sync.RWMutex // guards all below, and the contents of tables
 	tables    map[messages.Resource]*table
-	rev       uint64   // newest revision that is on disk and applied
-	epoch     uint64   // see Epoch
-	floor     uint64   // see Floor
-	blurred   uint64   // revisions below are not known one by one, see intake
-	past      []*table // one entry per remembered event, oldest first: whose it is
+	kinds     map[schema.GroupKind]messages.Resource // of what is registered
+	rev       uint64                                 // newest revision that is on disk and applied
+	epoch     uint64                                 // see Epoch
+	floor     uint64                                 // see Floor
+	blurred   uint64                                 // revisions below are not known one by one, see intake
+	past      []*table                               // one entry per remembered event, oldest first: whose it is
 	pastBytes int
 	expiry    deadlines
 	deleted   map[messages.Key]uint64 // what replay of a shared bucket has seen go, and when
@@ -60,13 +62,13 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	cfg.complete()
 	s := &Store{
-		cfg: cfg, tables: map[messages.Resource]*table{}, stale: map[messages.Key]string{},
+		cfg: cfg, tables: map[messages.Resource]*table{}, kinds: map[schema.GroupKind]messages.Resource{}, stale: map[messages.Key]string{},
 		log: cfg.Log.With("actor", "state", "bucket", cfg.Bucket),
 	}
 	for _, r := range cfg.Resources {
 		t := newTable(r)
 		t.registered = true
-		s.tables[r.Resource] = t
+		s.tables[r.Resource], s.kinds[r.Kind.GroupKind()] = t, r.Resource
 	}
 	if err := s.open(ctx); err != nil {
 		if s.nc != nil {
@@ -290,7 +292,7 @@ func (s *Store) Register(r Resource) error {
 	defer s.mu.Unlock()
 	if t.New == nil && t.Codec == nil && r.New == nil && r.Codec == nil && len(r.Indexes) == 0 {
 		// Unstructured before and after: there is nothing to convert and nothing to index.
-		t.Kind, t.registered = r.Kind, true
+		t.Kind, t.registered, s.kinds[r.Kind.GroupKind()] = r.Kind, true, r.Resource
 		return nil
 	}
 	converted := make(map[*row]objects.Object, len(t.rows))
@@ -310,7 +312,7 @@ func (s *Store) Register(r Resource) error {
 		t.replace(row, &rec)
 	}
 	t.describe(r)
-	t.registered = true
+	t.registered, s.kinds[r.Kind.GroupKind()] = true, r.Resource
 	return nil
 }
 
@@ -336,6 +338,17 @@ func (s *Store) Unregister(res messages.Resource) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.registered = false
+	if s.kinds[t.Kind.GroupKind()] == res {
+		delete(s.kinds, t.Kind.GroupKind())
+	}
+}
+
+// ResourceOf finds the registered resource of a kind.
+func (s *Store) ResourceOf(gk schema.GroupKind) (res messages.Resource, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	res, ok = s.kinds[gk]
+	return res, ok
 }
 
 // Encode returns obj as the bucket stores it: JSON without a resourceVersion. obj must be the

@@ -43,6 +43,10 @@ func (s *Server) publish(ctx context.Context) {
 	stop := s.cfg.Store.FollowSynced([]messages.Resource{Definitions}, func(c objects.Change) {
 		mu.Lock()
 		defer mu.Unlock()
+		if c.Old != nil {
+			now := s.cfg.Clock.Now()
+			s.changed.Store(&now)
+		}
 		for _, obj := range []objects.Object{c.Old, c.New} {
 			if crd, ok := obj.(*apiextensionsv1.CustomResourceDefinition); ok {
 				dirty[crd.Spec.Group] = true
@@ -88,7 +92,8 @@ func (s *Server) refresh(groups map[string]bool, shown map[string][]string) {
 		wanted[res] = true
 		if !s.cfg.Store.Registered(res) {
 			// It cannot fail: unstructured objects stay what they are.
-			_ = s.cfg.Store.Register(state.Resource{Resource: res})
+			_ = s.cfg.Store.Register(state.Resource{Resource: res,
+				Kind: schema.GroupVersionKind{Group: crd.Spec.Group, Kind: crd.Status.AcceptedNames.Kind}})
 		}
 	}
 	for _, res := range s.cfg.Store.Resources() {

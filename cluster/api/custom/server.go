@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/apiserver/pkg/util/webhook"
 	"k8s.io/klog/v2"
 	"k8s.io/kube-openapi/pkg/validation/spec"
+	"k8s.io/utils/clock"
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/cluster/state"
@@ -55,6 +57,8 @@ type Config struct {
 	WatchTimeout time.Duration
 	// MaxRequestBody bounds what a request may carry, in bytes.
 	MaxRequestBody int64
+	// Clock is the source of time.
+	Clock clock.WithTicker
 	// Changed is called, from one goroutine, for each group whose versions may have changed.
 	Changed func(group string, versions []string)
 }
@@ -67,6 +71,7 @@ type Server struct {
 	storage  finalizer.CRClientGetter
 	run      []func(ctx context.Context)
 	synced   chan struct{}
+	changed  atomic.Pointer[time.Time] // when a definition that may have been used changed last
 }
 
 // New assembles a server. Some of the library's queues begin to run with it: it must be followed by
@@ -109,6 +114,21 @@ func (s *Server) Run(ctx context.Context) {
 		running.Go(func() { run(ctx) })
 	}
 	running.Wait()
+	s.settle()
+}
+
+// tearDown is how long the library takes to put away what has served a definition that changed.
+const tearDown = time.Second + 50*time.Millisecond
+
+// settle waits for goroutines of the library that began with the last change of a definition.
+func (s *Server) settle() {
+	last := s.changed.Load()
+	if last == nil {
+		return
+	}
+	if left := tearDown - s.cfg.Clock.Since(*last); left > 0 {
+		<-s.cfg.Clock.After(left)
+	}
 }
 
 // Synced is closed when all that is defined at the start is in discovery.

@@ -58,13 +58,3 @@ func (s *Server) Registry(res messages.Resource) (schema.GroupVersionKind, Regis
 	}
 	return r.New().GetObjectKind().GroupVersionKind(), r, nil
 }
-
-// ResourceOf finds the custom resource of a kind; ok is false when it is not defined.
-func (s *Server) ResourceOf(gk schema.GroupKind) (res messages.Resource, ok bool) {
-	for _, crd := range s.all() {
-		if crd.Spec.Group == gk.Group && crd.Status.AcceptedNames.Kind == gk.Kind {
-			return messages.Resource{Group: gk.Group, Resource: crd.Status.AcceptedNames.Plural}, true
-		}
-	}
-	return messages.Resource{}, false
-}

@@ -12,7 +12,7 @@ import (
 // find returns the newest objects that a predicate may select, by an index if one helps; which of them
 // it does select is still to be seen. Pages and older revisions are not for indexes.
 func (s *Storage) find(prefix string, pred *storage.SelectionPredicate) (items []state.Item, rev uint64, ok bool) {
-	if pred.Limit > 0 {
+	if pred.Limit > 0 || s.converter != nil { // a conversion may change what the indexes are of
 		return nil, 0, false
 	}
 	if pred.Field != nil {
