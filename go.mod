@@ -30,12 +30,11 @@ require (
 	k8s.io/cri-api v0.36.6
 	k8s.io/cri-client v0.36.6
 	k8s.io/dynamic-resource-allocation v0.36.6
+	k8s.io/kube-aggregator v0.36.6
 	k8s.io/kubectl v0.36.6
 	k8s.io/mount-utils v0.36.6
 	sigs.k8s.io/yaml v1.6.0
 )
-
-require k8s.io/kube-aggregator v0.36.6 // indirect
 
 require (
 	cel.dev/expr v0.25.2 // indirect
