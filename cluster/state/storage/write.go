@@ -154,7 +154,7 @@ func (s *Storage) GuaranteedUpdate(ctx context.Context, key string, out runtime.
 				if _, err := s.commit(ctx, state.Op{Key: k, Check: true, Expect: e.Rev}); err != nil {
 					return writeError(full, err)
 				}
-				return give(ctx, out, e.Object)
+				return s.give(ctx, out, e.Object)
 			}
 			if _, err := newest.look(ctx); err != nil {
 				return err
