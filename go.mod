@@ -33,6 +33,7 @@ require (
 	k8s.io/kube-aggregator v0.36.6
 	k8s.io/kubectl v0.36.6
 	k8s.io/mount-utils v0.36.6
+	k8s.io/pod-security-admission v0.36.6
 	sigs.k8s.io/yaml v1.6.0
 )
 
@@ -185,6 +186,7 @@ require (
 	k8s.io/kms v0.36.6 // indirect
 	k8s.io/kube-openapi v0.0.0-20260319004828-5883c5ee87b9 // indirect
 	k8s.io/metrics v0.36.6 // indirect
+	k8s.io/pod-security-admission v0.36.6
 	k8s.io/streaming v0.36.6 // indirect
 	k8s.io/utils v0.0.0-20260319190234-28399d86e0b5 // indirect
 	sigs.k8s.io/apiserver-network-proxy/konnectivity-client v0.34.0 // indirect

@@ -13,8 +13,10 @@ import (
 	"github.com/troupe-run/troupe/actors/namespace"
 	"github.com/troupe-run/troupe/actors/nodelifecycle"
 	"github.com/troupe-run/troupe/actors/replicaset"
+	"github.com/troupe-run/troupe/actors/resourcequota"
 	"github.com/troupe-run/troupe/actors/serviceaccount"
 	"github.com/troupe-run/troupe/actors/servicecidr"
+	"github.com/troupe-run/troupe/actors/storageprotection"
 	"github.com/troupe-run/troupe/actors/volumebinder"
 )
 
@@ -26,7 +28,7 @@ type identity struct {
 }
 
 // specs is the catalog of controllers: one line each.
-func specs(id identity) []func(controller.Deps) controller.Spec {
+func specs(id identity, books *resourcequota.Books) []func(controller.Deps) controller.Spec {
 	return []func(controller.Deps) controller.Spec{
 		deployment.Spec,
 		replicaset.Spec,
@@ -46,6 +48,8 @@ func specs(id identity) []func(controller.Deps) controller.Spec {
 		disruption.StaleSpec,
 		volumebinder.Spec,
 		servicecidr.Spec,
+		storageprotection.Spec,
+		func(d controller.Deps) controller.Spec { return resourcequota.Spec(d, books) },
 	}
 }
 
@@ -53,7 +57,7 @@ func specs(id identity) []func(controller.Deps) controller.Spec {
 const schedulerName = "scheduler"
 
 func catalogued(name string) bool {
-	return name == schedulerName || slices.ContainsFunc(specs(identity{}), func(f func(controller.Deps) controller.Spec) bool {
+	return name == schedulerName || slices.ContainsFunc(specs(identity{}, nil), func(f func(controller.Deps) controller.Spec) bool {
 		return f(controller.Deps{}).Name == name
 	})
 }

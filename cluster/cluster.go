@@ -21,6 +21,7 @@ import (
 	"github.com/troupe-run/troupe/actors/nodes"
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/actors/proxyfeed"
+	"github.com/troupe-run/troupe/actors/resourcequota"
 	"github.com/troupe-run/troupe/actors/scheduler"
 	"github.com/troupe-run/troupe/actors/stage"
 	"github.com/troupe-run/troupe/cluster/api"
@@ -46,6 +47,7 @@ type Cluster struct {
 	api       *api.Server
 	stage     *stage.System
 	beats     *nodes.Beats
+	books     *resourcequota.Books
 	services  []net.Listener // see serveControl
 	failed    chan error
 	serving   sync.WaitGroup
@@ -160,10 +162,11 @@ func ObserverTLS(dataDir, user string) (*tls.Config, error) {
 }
 
 func (c *Cluster) startAPI(ctx context.Context) (err error) {
+	c.books = resourcequota.NewBooks(c.state, c.cfg.Clock)
 	c.api, err = api.New(api.Config{
 		Store: c.state, Events: c.events, Kinds: kinds.All(),
 		Authority: c.authority, Listener: c.cfg.Listener, Also: c.cfg.Also, Insecure: c.cfg.Insecure, Dial: c.cfg.Dial, Advertise: c.cfg.Advertise,
-		NodeDial: c.dialNode, Heartbeats: c.beats, ServiceCIDR: c.cfg.ServiceCIDR, DNS: c.cfg.dnsAddress(), ClusterDomain: c.cfg.Domain, Version: c.cfg.Version,
+		NodeDial: c.dialNode, Heartbeats: c.beats, ServiceCIDR: c.cfg.ServiceCIDR, DNS: c.cfg.dnsAddress(), ClusterDomain: c.cfg.Domain, Version: c.cfg.Version, Books: c.books,
 		Authentication: c.cfg.Authentication, ClientCA: c.cfg.ClientCA, TLSCert: c.cfg.TLSCert, TLSKey: c.cfg.TLSKey,
 		Checks: map[string]func() error{"nats": c.bus.Healthy, "state": c.state.Healthy}, Components: c.components(),
 		Clock: c.cfg.Clock, Log: c.cfg.Log,
@@ -205,7 +208,7 @@ func (c *Cluster) startActors(context.Context) error {
 	if !slices.Contains(c.cfg.Off, schedulerName) {
 		props[schedulerName] = scheduler.Props(c.deps("system:kube-scheduler", "default-scheduler"), c.cfg.random())
 	}
-	for _, spec := range specs(c.identity()) {
+	for _, spec := range specs(c.identity(), c.books) {
 		name := spec(controller.Deps{}).Name
 		if slices.Contains(c.cfg.Off, name) {
 			continue

@@ -18,6 +18,8 @@ import (
 	"k8s.io/apiserver/pkg/util/dryrun"
 	"k8s.io/utils/clock"
 
+	"github.com/troupe-run/troupe/actors/objects"
+	apiadmission "github.com/troupe-run/troupe/cluster/api/admission"
 	"github.com/troupe-run/troupe/messages"
 )
 
@@ -25,7 +27,7 @@ func typesUID(uid string) types.UID { return types.UID(uid) }
 
 // bind writes a pod's node, once. It goes past the pod's update rules, which forbid just that, and
 // is the one write that every pod needs, so it does no more than it must.
-func bind(ctx context.Context, pods *registry, clock clock.PassiveClock, b *corev1.Binding, dryRun bool) error {
+func bind(ctx context.Context, pods *registry, reader objects.Reader, clock clock.PassiveClock, b *corev1.Binding, dryRun bool) error {
 	key, err := pods.KeyFunc(ctx, b.Name)
 	if err != nil {
 		return err
@@ -53,6 +55,7 @@ func bind(ctx context.Context, pods *registry, clock clock.PassiveClock, b *core
 				return nil, fmt.Errorf("pod %v has non-empty .spec.schedulingGates", pod.Name)
 			}
 			pod.Spec.NodeName = b.Target.Name
+			pod.Labels = apiadmission.TopologyLabels(reader, b.Target.Name, pod.Labels)
 			if len(b.Annotations) > 0 {
 				pod.Annotations = maps.Clone(pod.Annotations)
 				if pod.Annotations == nil {
@@ -77,8 +80,9 @@ func bind(ctx context.Context, pods *registry, clock clock.PassiveClock, b *core
 
 // bindings serves pods/binding and the older bindings collection.
 type bindings struct {
-	pods  *registry
-	clock clock.PassiveClock
+	pods   *registry
+	reader objects.Reader
+	clock  clock.PassiveClock
 }
 
 func (b *bindings) New() runtime.Object { return &corev1.Binding{} }
@@ -110,7 +114,7 @@ func (b *bindings) Create(ctx context.Context, name string, obj runtime.Object, 
 			return nil, err
 		}
 	}
-	if err := bind(ctx, b.pods, b.clock, in, dryrun.IsDryRun(opts.DryRun)); err != nil {
+	if err := bind(ctx, b.pods, b.reader, b.clock, in, dryrun.IsDryRun(opts.DryRun)); err != nil {
 		return nil, err
 	}
 	return &metav1.Status{Status: metav1.StatusSuccess}, nil

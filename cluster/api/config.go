@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/utils/clock"
 
+	"github.com/troupe-run/troupe/actors/resourcequota"
 	"github.com/troupe-run/troupe/cluster/api/kind"
 	"github.com/troupe-run/troupe/cluster/auth"
 	"github.com/troupe-run/troupe/cluster/state"
@@ -71,6 +72,8 @@ type Config struct {
 	// Components are the checks behind ComponentStatus, by the names of Kubernetes' components.
 	Components map[string]func() error
 
+	// Books count what quotas limit; the controller of quotas has to share them. Nil makes new ones.
+	Books *resourcequota.Books
 	// Clock is the source of time for what the server writes. Nil means the real one.
 	Clock clock.WithTicker
 	// Log gets what an operator should know. Required.
@@ -120,6 +123,9 @@ func (c *Config) complete() {
 	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}
+	}
+	if c.Books == nil {
+		c.Books = resourcequota.NewBooks(c.Store, c.Clock)
 	}
 	if c.Dial == nil {
 		addr := c.Listener.Addr()

@@ -33,7 +33,7 @@ func (d deps) DryRun() any { return deps{d.Allocator.DryRun(), d.s} }
 func (s *Server) extras(out groupVersions) {
 	if r, ok := s.resources[messages.Pods]; ok {
 		streams := stream.New(stream.Config{Reader: s.cfg.Store, Dial: s.cfg.NodeDial, Authorizer: s.authorizer})
-		binding := bindings{pods: r.store, clock: s.cfg.Clock}
+		binding := bindings{pods: r.store, reader: s.cfg.Store, clock: s.cfg.Clock}
 		for path, storage := range map[string]rest.Storage{
 			"pods/binding":     &binding,
 			"bindings":         &oldBindings{binding},

@@ -16,7 +16,6 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"github.com/troupe-run/troupe/actors/objects"
-	apiadmission "github.com/troupe-run/troupe/cluster/api/admission"
 	"github.com/troupe-run/troupe/cluster/state/storage"
 	"github.com/troupe-run/troupe/messages"
 )
@@ -106,8 +105,8 @@ func (l *local) admit(ctx context.Context, a admission.Attributes) error {
 
 // validates says whether validating plugins look at the resource; without them the registry is
 // given no validation to call, and makes no copies for it.
-func validates(t *target, sub string, op admission.Operation) bool {
-	return apiadmission.Validates(t.groupResource(), sub, op)
+func (l *local) validates(t *target, namespace, sub string, op admission.Operation) bool {
+	return l.s.admission.Validates(t.groupResource(), namespace, sub, op)
 }
 
 // Create stores a copy of obj.
@@ -129,7 +128,7 @@ func (l *local) createOwn(ctx context.Context, in objects.Object) (objects.Objec
 		return nil, err
 	}
 	var validate rest.ValidateObjectFunc
-	if validates(r, "", admission.Create) {
+	if l.validates(r, in.GetNamespace(), "", admission.Create) {
 		validate = rest.AdmissionToValidateObjectFunc(l.s.admission, a, l.s.interfaces)
 	}
 	return asObject(r.store.Create(ctx, in, validate, opts))
@@ -179,7 +178,7 @@ func (l *local) update(ctx context.Context, r *target, namespace, name, sub stri
 		return obj, l.admit(ctx, l.attributes(r, obj, old, namespace, name, sub, admission.Update, opts))
 	}}
 	var validate rest.ValidateObjectUpdateFunc
-	if validates(r, sub, admission.Update) {
+	if l.validates(r, namespace, sub, admission.Update) {
 		validate = rest.AdmissionToValidateObjectUpdateFunc(l.s.admission,
 			l.attributes(r, nil, nil, namespace, name, sub, admission.Update, opts), l.s.interfaces)
 	}
@@ -232,7 +231,7 @@ func (l *local) Bind(ctx context.Context, namespace, pod, uid, node string) erro
 	if !ok {
 		return apierrors.NewNotFound(corev1.Resource("pods"), pod)
 	}
-	return bind(storage.WithSharing(l.context(ctx, namespace)), r.store, l.s.cfg.Clock, &corev1.Binding{
+	return bind(storage.WithSharing(l.context(ctx, namespace)), r.store, l.s.cfg.Store, l.s.cfg.Clock, &corev1.Binding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod, UID: typesUID(uid)},
 		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
 	}, false)

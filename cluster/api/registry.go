@@ -19,6 +19,7 @@ import (
 	"k8s.io/apiserver/pkg/storage/names"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 
+	apiadmission "github.com/troupe-run/troupe/cluster/api/admission"
 	"github.com/troupe-run/troupe/cluster/api/kind"
 	statestorage "github.com/troupe-run/troupe/cluster/state/storage"
 )
@@ -128,8 +129,10 @@ func (r *registry) Categories() []string { return r.kind.Categories }
 // Create stores a new object; what hooks allocated for a dry run is given back.
 func (r *registry) Create(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc, opts *metav1.CreateOptions) (runtime.Object, error) {
 	ctx, held := withHeld(ctx)
+	ctx, settle := apiadmission.WithSettlement(ctx)
 	out, err := r.Store.Create(ctx, obj, validate, opts)
 	held.settle(err == nil && len(opts.DryRun) == 0)
+	settle(err == nil)
 	return out, err
 }
 
@@ -138,9 +141,11 @@ func (r *registry) Create(ctx context.Context, obj runtime.Object, validate rest
 func (r *registry) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, create rest.ValidateObjectFunc,
 	update rest.ValidateObjectUpdateFunc, forceCreate bool, opts *metav1.UpdateOptions) (runtime.Object, bool, error) {
 	ctx, held := withHeld(ctx)
+	ctx, settle := apiadmission.WithSettlement(ctx)
 	out, created, err := r.Store.Update(ctx, name, info, create, update, forceCreate, opts)
 	kept := err == nil && len(opts.DryRun) == 0
 	held.settle(kept)
+	settle(err == nil)
 	if h := r.kind.Hooks; kept && !created && h != nil && h.AfterUpdate != nil && held.old != nil {
 		if obj, ok := out.(kind.Object); ok {
 			h.AfterUpdate(obj, held.old, r.deps)

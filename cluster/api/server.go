@@ -105,9 +105,12 @@ func New(cfg Config) (*Server, error) {
 	s.rules = union.NewRuleResolvers(nodes, s.rbac)
 	s.schemas = newLazySchemas(func() (managedfields.TypeConverter, error) { return typeConverter(s.codecs.scheme, s.cfg.Kinds) })
 	s.interfaces = admission.NewObjectInterfacesFromScheme(s.codecs.scheme)
-	s.admission = apiadmission.Chain(apiadmission.Config{
-		Reader: cfg.Store, Clock: cfg.Clock, Authorizer: s.authorizer, Escalation: auth.NewEscalation(s.rbac, s.authorizer),
-	})
+	if s.admission, err = apiadmission.Chain(apiadmission.Config{
+		Reader: cfg.Store, Writer: s.Local(user.APIServerUser), Books: cfg.Books, Clock: cfg.Clock, Mapper: newMapper(cfg.Kinds),
+		Authorizer: s.authorizer, Escalation: auth.NewEscalation(s.rbac, s.authorizer),
+	}); err != nil {
+		return nil, err
+	}
 	s.alloc = alloc.New(cfg.ServiceCIDR, cfg.Store, cfg.DNS)
 	s.loopback = s.loopbackConfig()
 	if err := s.assemble(); err != nil {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
+	apiadmission "github.com/troupe-run/troupe/cluster/api/admission"
 	"github.com/troupe-run/troupe/cluster/api/kind"
 )
 
@@ -45,7 +46,10 @@ func (s *subresource) Get(ctx context.Context, name string, opts *metav1.GetOpti
 // Update changes what the subresource owns; it never creates.
 func (s *subresource) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, create rest.ValidateObjectFunc,
 	update rest.ValidateObjectUpdateFunc, _ bool, opts *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	return s.store.Update(ctx, name, info, create, update, false, opts)
+	ctx, settle := apiadmission.WithSettlement(ctx)
+	out, created, err := s.store.Update(ctx, name, info, create, update, false, opts)
+	settle(err == nil)
+	return out, created, err
 }
 
 func (s *subresource) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {

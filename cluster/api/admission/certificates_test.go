@@ -19,12 +19,13 @@ import (
 
 func TestCertificatesAreGuarded(t *testing.T) {
 	t.Parallel()
-	plugin := newCertificates(authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+	boss := authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
 		if a.GetUser().GetName() == "boss" && a.GetResource() == "signers" && a.GetName() == "example.com/*" {
 			return authorizer.DecisionAllow, "", nil
 		}
 		return authorizer.DecisionNoOpinion, "", nil
-	}))
+	})
+	plugin := admission.NewChainHandler(newApproval(boss), newSigning(boss), newSubjects())
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/actors/resourcequota"
 	"github.com/troupe-run/troupe/messages"
 )
 
@@ -35,12 +36,16 @@ func (world) Resources() []messages.Resource                           { return 
 // with a secret, and "bare", which mounts no token.
 func admitPod(t *testing.T, pod *corev1.Pod) (*corev1.Pod, error) {
 	t.Helper()
-	chain := Chain(Config{Clock: clock.RealClock{}, Reader: world{
+	reader := world{
 		messages.KeyOf(messages.Namespaces, "", "ns"): &corev1.Namespace{},
 		messages.KeyOf(messages.ServiceAccounts, "ns", "default"): &corev1.ServiceAccount{
 			ImagePullSecrets: []corev1.LocalObjectReference{{Name: "registry"}}},
 		messages.KeyOf(messages.ServiceAccounts, "ns", "bare"): &corev1.ServiceAccount{AutomountServiceAccountToken: ptr.To(false)},
-	}})
+	}
+	chain, err := Chain(Config{Clock: clock.RealClock{}, Reader: reader, Books: resourcequota.NewBooks(reader, clock.RealClock{})})
+	if err != nil {
+		t.Fatal(err)
+	}
 	a := admission.NewAttributesRecord(pod, nil, corev1.SchemeGroupVersion.WithKind("Pod"), "ns", pod.Name,
 		corev1.SchemeGroupVersion.WithResource("pods"), "", admission.Create, &metav1.CreateOptions{}, false, &user.DefaultInfo{Name: "u"})
 	return pod, chain.Admit(t.Context(), a, nil)
