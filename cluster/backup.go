@@ -64,10 +64,10 @@ func (c *Cluster) writeBackup(_ context.Context, w net.Conn) error {
 	return errors.Join(buffered.Flush(), packed.Close())
 }
 
-// Backup asks the cluster of a data folder, whose NATS is at url, for a backup and writes it to w.
-// It is whole only if there is no error.
-func Backup(ctx context.Context, dataDir, url, region string, w io.Writer) (BackupInfo, error) {
-	conn, err := dialControl(ctx, dataDir, url, "troupe-backup", messages.Backup(region))
+// Backup asks the cluster of a data folder, whose NATS is at url or outside, for a backup and writes
+// it to w. It is whole only if there is no error.
+func Backup(ctx context.Context, dataDir, url string, outside *bus.Outside, region string, w io.Writer) (BackupInfo, error) {
+	conn, err := dialControl(ctx, dataDir, url, outside, "troupe-backup", messages.Backup(region))
 	if err != nil {
 		return BackupInfo{}, err
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/troupe-run/troupe/cluster/api/kinds"
 	"github.com/troupe-run/troupe/cluster/auth"
 	"github.com/troupe-run/troupe/cluster/bus"
+	"github.com/troupe-run/troupe/cluster/member"
 	"github.com/troupe-run/troupe/cluster/state"
 	"github.com/troupe-run/troupe/messages"
 	"github.com/troupe-run/troupe/messages/stream"
@@ -48,6 +49,8 @@ type Cluster struct {
 	stage     *stage.System
 	beats     *nodes.Beats
 	books     *resourcequota.Books
+	member    atomic.Pointer[member.Member] // nil unless the state is shared
+	leading   leading
 	services  []net.Listener // see serveControl
 	failed    chan error
 	serving   sync.WaitGroup
@@ -70,7 +73,7 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 			err = errors.Join(err, c.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	for _, step := range []func(context.Context) error{c.openAuthority, c.startBus, c.openState, c.startAPI, c.startActors, c.serveControl} {
+	for _, step := range []func(context.Context) error{c.openAuthority, c.startBus, c.openState, c.elect, c.startAPI, c.startLeading} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -80,12 +83,16 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 
 // Close ends the control plane, its actors first. Nodes and their pods are not touched.
 func (c *Cluster) Close(ctx context.Context) error {
-	errs := []error{c.stage.Shutdown(ctx)}
-	c.stopAPI()
-	for _, l := range c.services {
-		errs = append(errs, l.Close())
+	var errs []error
+	if m := c.member.Load(); m != nil {
+		errs = append(errs, m.Close(ctx)) // which hands over
 	}
-	c.stopSelf()
+	c.leading.mu.Lock()
+	c.leading.ready = false
+	errs = append(errs, c.halt(ctx))
+	c.leading.mu.Unlock()
+	errs = append(errs, c.stage.Shutdown(ctx))
+	c.stopAPI()
 	c.serving.Wait()
 	if c.api == nil { // the server closes it otherwise
 		for _, l := range append(c.cfg.Also, c.cfg.Listener) {
@@ -124,7 +131,7 @@ func below(dataDir, name string) string {
 }
 
 func (c *Cluster) startBus(ctx context.Context) (err error) {
-	cfg := bus.Config{DataDir: below(c.cfg.DataDir, "nats"), Region: c.cfg.Region, ListenAddr: c.cfg.NATSAddr, Auth: identify, Log: c.cfg.Log}
+	cfg := bus.Config{DataDir: below(c.cfg.DataDir, "nats"), Region: c.cfg.Region, ListenAddr: c.cfg.NATSAddr, Auth: identify, Outside: c.cfg.Outside, Log: c.cfg.Log}
 	if c.cfg.NATSAddr != "" {
 		host, _, err := net.SplitHostPort(c.cfg.NATSAddr)
 		if err != nil {
@@ -198,8 +205,8 @@ func (c *Cluster) dialNode(ctx context.Context, node string) (net.Conn, error) {
 
 // startActors spawns what converges the cluster. But for the feed of proxies, which others are told
 // of, the order does not matter to them.
-func (c *Cluster) startActors(context.Context) error {
-	proxies, err := c.stage.Spawn(proxyfeed.Props(proxyfeed.Config{
+func (c *Cluster) startActors() error {
+	proxies, err := c.spawn(proxyfeed.Props(proxyfeed.Config{
 		Conn: c.bus.Conn(), Region: c.cfg.Region, Reader: c.state, Feed: c.state, Log: c.cfg.Log}), "proxyfeed")
 	if err != nil {
 		return err
@@ -217,12 +224,11 @@ func (c *Cluster) startActors(context.Context) error {
 		props["controllers-"+name] = controller.Props(spec(deps), deps)
 	}
 	for name, p := range props {
-		if _, err := c.stage.Spawn(p, name); err != nil {
+		if _, err := c.spawn(p, name); err != nil {
 			return err
 		}
 	}
 	c.acting.Store(true)
-	c.cfg.Step("scheduler and controllers", "")
 	return nil
 }
 

@@ -32,6 +32,11 @@ type Config struct {
 	Insecure bool
 	// Dial reaches Listener from within the process. Nil dials its address.
 	Dial func(ctx context.Context) (net.Conn, error)
+	// Outside is a NATS server or cluster to use instead of one in this process. Several control planes
+	// with the same keys may share one; one of them leads. Nil means none.
+	Outside *bus.Outside
+	// Member names this control plane among several. Empty means "control".
+	Member string
 	// NATSAddr is the host:port for NATS clients outside the process, with TLS. Empty means none.
 	NATSAddr string
 	// PodCIDR is where nodes get their pod ranges from, a /24 each. The zero value means 10.244.0.0/16.
@@ -66,6 +71,9 @@ func (c Config) Check() error {
 	if c.Log == nil {
 		errs = append(errs, errors.New("cluster: a logger is required"))
 	}
+	if c.Outside != nil && c.NATSAddr != "" {
+		errs = append(errs, errors.New("cluster: a NATS address to listen on and NATS from outside exclude each other"))
+	}
 	for _, name := range c.Off {
 		if !catalogued(name) {
 			errs = append(errs, errors.New("cluster: no controller is called "+name))
@@ -83,6 +91,9 @@ func (c *Config) complete() {
 	}
 	if !c.ServiceCIDR.IsValid() {
 		c.ServiceCIDR = netip.MustParsePrefix("10.96.0.0/16")
+	}
+	if c.Member == "" {
+		c.Member = "control"
 	}
 	if c.Domain == "" {
 		c.Domain = "cluster.local"

@@ -11,12 +11,13 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"github.com/troupe-run/troupe/cluster/auth"
+	"github.com/troupe-run/troupe/cluster/bus"
 	"github.com/troupe-run/troupe/messages"
 	"github.com/troupe-run/troupe/messages/stream"
 )
 
-// serveControl answers troupe's own commands, such as those that want a backup, until the cluster
-// closes. They come as byte streams over NATS, from whoever may use all subjects.
+// serveControl answers troupe's own commands, such as those that want a backup, while this control plane
+// leads. They come as byte streams over NATS, from whoever may use all subjects.
 func (c *Cluster) serveControl(ctx context.Context) error {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c.stopSelf = stop
@@ -58,8 +59,25 @@ func (c *controlConn) Close() error {
 	return err
 }
 
-// dialControl reaches a subject of serveControl at the cluster of a data folder, whose NATS is at url.
-func dialControl(ctx context.Context, dataDir, url, name, subject string) (net.Conn, error) {
+// dialControl reaches a subject of serveControl at the cluster of a data folder, whose NATS is at url or
+// outside.
+func dialControl(ctx context.Context, dataDir, url string, outside *bus.Outside, name, subject string) (net.Conn, error) {
+	nc, err := connectControl(dataDir, url, outside, name)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := stream.Dial(ctx, nc, subject)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("ask the cluster: %w", err)
+	}
+	return &controlConn{conn, nc}, nil
+}
+
+func connectControl(dataDir, url string, outside *bus.Outside, name string) (*nats.Conn, error) {
+	if outside != nil {
+		return outside.Connect(name)
+	}
 	config, err := controlTLS(dataDir, name)
 	if err != nil {
 		return nil, err
@@ -68,12 +86,7 @@ func dialControl(ctx context.Context, dataDir, url, name, subject string) (net.C
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", url, err)
 	}
-	conn, err := stream.Dial(ctx, nc, subject)
-	if err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("ask the cluster: %w", err)
-	}
-	return &controlConn{conn, nc}, nil
+	return nc, nil
 }
 
 // controlTLS makes credentials for all subjects, as whoever can read the data folder may.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/troupe-run/troupe/cluster/bus"
 	"github.com/troupe-run/troupe/cluster/state"
 	"github.com/troupe-run/troupe/messages"
 )
@@ -38,10 +39,10 @@ func (c *Cluster) rotate(ctx context.Context, conn net.Conn) error {
 	return errors.Join(err, gone)
 }
 
-// Rotate asks the cluster of a data folder, whose NATS is at url, for a new sealing key and returns
+// Rotate asks the cluster of a data folder, whose NATS is at url or outside, for a new sealing key and returns
 // when all sealed objects are sealed with it.
-func Rotate(ctx context.Context, dataDir, url, region string, progress func(Rotation)) error {
-	conn, err := dialControl(ctx, dataDir, url, "troupe-rotation", messages.Rotation(region))
+func Rotate(ctx context.Context, dataDir, url string, outside *bus.Outside, region string, progress func(Rotation)) error {
+	conn, err := dialControl(ctx, dataDir, url, outside, "troupe-rotation", messages.Rotation(region))
 	if err != nil {
 		return err
 	}

@@ -14,11 +14,18 @@ import (
 // are many, short-lived and worth less than a disk's fsync.
 func (c *Cluster) openState(ctx context.Context) (err error) {
 	own, events := api.Resources(kinds.All())
-	if c.state, err = state.Open(ctx, state.Config{Bus: c.bus, Resources: own, Changes: &state.Changes{}, Clock: c.cfg.Clock, Log: c.cfg.Log}); err != nil {
+	common := state.Config{Bus: c.bus, Shared: c.shared(), Leased: c.leased, Clock: c.cfg.Clock, Log: c.cfg.Log}
+	if c.cfg.Outside != nil {
+		common.Owner = c.authority.CAHash()
+	}
+	cfg := common
+	cfg.Resources, cfg.Changes = own, &state.Changes{}
+	if c.state, err = state.Open(ctx, cfg); err != nil {
 		return fmt.Errorf("open the state: %w", err)
 	}
-	if c.events, err = state.Open(ctx, state.Config{Bus: c.bus, Bucket: messages.EventsBucket, Resources: events, TTL: eventTTL, Async: true, Sealed: []messages.Resource{},
-		Clock: c.cfg.Clock, Log: c.cfg.Log}); err != nil {
+	cfg = common
+	cfg.Bucket, cfg.Resources, cfg.TTL, cfg.Async, cfg.Sealed = messages.EventsBucket, events, eventTTL, true, []messages.Resource{}
+	if c.events, err = state.Open(ctx, cfg); err != nil {
 		return fmt.Errorf("open the events: %w", err)
 	}
 	c.cfg.Step("state", fmt.Sprintf("revision %d", c.state.Revision()))

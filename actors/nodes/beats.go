@@ -23,6 +23,9 @@ func (b *Beats) Heard(node string) (at time.Time, ok bool) {
 	return at, ok
 }
 
+// Note takes in that a node was heard, for a control plane that does not lead.
+func (b *Beats) Note(node string, at time.Time) { b.note(node, at) }
+
 // note takes in that a node was heard; nobody notes anything where there are no Beats.
 func (b *Beats) note(node string, at time.Time) {
 	if b == nil {

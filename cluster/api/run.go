@@ -10,8 +10,12 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/waitgroup"
 	"k8s.io/apiserver/pkg/server/healthz"
+
+	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/messages"
 )
 
 // Run serves until ctx is done, then lets requests in flight finish for a moment and ends watches
@@ -68,6 +72,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.claims != nil {
 		started.Go(func() { s.claims.run(base) })
 	}
+	defer s.followServices()()
 	for _, lane := range s.recorder.lanes {
 		started.Go(func() { s.recorder.run(base, lane) })
 	}
@@ -99,6 +104,22 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("serve the API: %w", err)
 	}
 	return nil
+}
+
+// followServices keeps the allocator up to date with what other control planes hand out.
+func (s *Server) followServices() (stop func()) {
+	store := s.cfg.Store
+	if !store.Shared() {
+		return func() {}
+	}
+	return store.Follow([]messages.Resource{messages.Services}, func(c objects.Change) {
+		if store.Leads() {
+			return // it was asked itself
+		}
+		old, _ := c.Old.(*corev1.Service)
+		now, _ := c.New.(*corev1.Service)
+		s.alloc.Changed(old, now)
+	})
 }
 
 // shutdownGrace is how long each step of stopping may take.

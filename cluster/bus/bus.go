@@ -48,6 +48,9 @@ type Config struct {
 	TLS *tls.Config
 	// Members makes the server one of several. Nil means that it is alone.
 	Members *Members
+	// Outside is a server to use instead of running one; then none of the fields on listening, members
+	// and clients has a meaning. DataDir keeps only what belongs beside the streams.
+	Outside *Outside
 	// Users are the clients with a static credential.
 	Users []User
 	// Auth is asked about clients that neither a User nor a client certificate identifies. Nil
@@ -71,6 +74,9 @@ func (c Config) Check() error {
 			errs = append(errs, fmt.Errorf("bus: listen address %q without TLS is not a loopback address", c.ListenAddr))
 		}
 	}
+	if c.Outside != nil {
+		errs = append(errs, c.Outside.Check())
+	}
 	if c.Members != nil {
 		errs = append(errs, c.Members.check())
 	}
@@ -89,6 +95,7 @@ type Bus struct {
 	log       *logger
 	conn      *nats.Conn
 	secret    string // of in-process connections, new on every start
+	replicas  int    // outside
 	lines     lines
 	tmp       string       // store folder to remove, in memory mode
 	stopWatch func()       // ends the watch and waits for it
@@ -106,6 +113,12 @@ func Start(ctx context.Context, cfg Config) (*Bus, error) {
 	var raw [16]byte
 	rand.Read(raw[:])
 	b := &Bus{cfg: cfg, log: newLogger(cfg.Log), secret: hex.EncodeToString(raw[:]), stopWatch: func() {}}
+	if cfg.Outside != nil {
+		if err := b.startOutside(ctx); err != nil {
+			return nil, errors.Join(err, b.Close(ctx))
+		}
+		return b, nil
+	}
 	opts, err := b.options()
 	if err != nil {
 		return nil, err
@@ -259,10 +272,13 @@ func (b *Bus) ConnectChanges() (*nats.Conn, error) {
 	return b.connect(b, changesUser, changesUser, controlInbox)
 }
 
-func (b *Bus) connect(to nats.InProcessConnProvider, name, user, inbox string) (*nats.Conn, error) {
-	nc, err := nats.Connect("", nats.InProcessServer(to), nats.Name(name), nats.UserInfo(user, b.secret),
-		nats.CustomInboxPrefix(inbox), nats.PermissionErrOnSubscribe(true),
-		nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(10*time.Millisecond),
+// connect opens a connection; to a server outside every one has the same rights, those of its user.
+func (b *Bus) connect(to nats.InProcessConnProvider, name, user, inbox string, more ...nats.Option) (*nats.Conn, error) {
+	url, opts := "", []nats.Option{nats.InProcessServer(to), nats.UserInfo(user, b.secret), nats.CustomInboxPrefix(inbox), nats.ReconnectWait(10 * time.Millisecond)}
+	if b.cfg.Outside != nil {
+		url, opts = b.cfg.Outside.URL, append(b.cfg.Outside.options(), nats.ReconnectWait(250*time.Millisecond), nats.ReconnectJitter(50*time.Millisecond, 50*time.Millisecond))
+	}
+	opts = append(opts, nats.Name(name), nats.PermissionErrOnSubscribe(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			subject := ""
 			if sub != nil {
@@ -270,14 +286,18 @@ func (b *Bus) connect(to nats.InProcessConnProvider, name, user, inbox string) (
 			}
 			b.cfg.Log.Warn("nats connection error", "conn", name, "subject", subject, "err", err)
 		}))
+	nc, err := nats.Connect(url, append(opts, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s to the bus: %w", name, err)
 	}
 	return nc, nil
 }
 
-// ClientURL returns the URL of the listener, or "" when there is none.
+// ClientURL returns the URL of the listener, or "" when there is none; without a password.
 func (b *Bus) ClientURL() string {
+	if b.cfg.Outside != nil {
+		return b.cfg.Outside.Name()
+	}
 	if b.cfg.ListenAddr == "" {
 		return ""
 	}
@@ -288,6 +308,12 @@ func (b *Bus) ClientURL() string {
 // recovered, a JetStream write error, which the bus mends once there is space, or a disk that is
 // full. Nil means all is well.
 func (b *Bus) Healthy() error {
+	if b.cfg.Outside != nil {
+		if !b.conn.IsConnected() {
+			return fmt.Errorf("NATS at %s cannot be reached: %w", b.cfg.Outside.Name(), messages.ErrUnavailable)
+		}
+		return nil
+	}
 	if err := b.log.fatal(); err != nil {
 		return err
 	}

@@ -86,7 +86,10 @@ func splitAddr(addr string) (host string, port int, err error) {
 
 // Replicas is how many copies of a stream there shall be.
 func (b *Bus) Replicas() int {
-	if b.cfg.Members != nil {
+	switch {
+	case b.cfg.Outside != nil:
+		return b.replicas
+	case b.cfg.Members != nil:
 		return Replicas
 	}
 	return 1

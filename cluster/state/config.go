@@ -33,6 +33,9 @@ type Config struct {
 	// Leased says whether, at this moment, no other member may have begun to lead: then a leading store
 	// answers reads without asking the stream. Nil means that it always asks. Only for Shared.
 	Leased func() bool
+	// Owner says whose the streams are, where others may have some too: it is written into those that
+	// are made, and none of another owner is used. Empty means that nobody else has any.
+	Owner string
 	// Async lets the server write to disk later, for a bucket whose tail may be lost with the
 	// machine. Commits of more than one operation are refused then.
 	Async bool

@@ -199,6 +199,9 @@ func (s *Store) scheduleAll() {
 // Leads says whether this store writes the bucket; one that does not share it always does.
 func (s *Store) Leads() bool { return !s.cfg.Shared || s.role.leading() != nil }
 
+// Shared says whether other stores may write the bucket, too.
+func (s *Store) Shared() bool { return s.cfg.Shared }
+
 // commitShared commits t here or with the member that leads, and outlasts the time in which none does
 // until ctx ends.
 func (s *Store) commitShared(ctx context.Context, t *txn) (uint64, error) {

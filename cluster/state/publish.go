@@ -134,7 +134,7 @@ func expect(got, want uint64) error {
 // batching says whether an atomic batch pays: only where each publish would cost an fsync. Several
 // members write a window of publishes to disk together by themselves.
 func (w *writer) batching() bool {
-	return !w.store.cfg.Async && !w.store.cfg.Bus.InMemory() && !w.store.cfg.Shared
+	return !w.store.cfg.Async && !w.store.cfg.Bus.InMemory() && w.store.cfg.Bus.Replicas() == 1
 }
 
 // publishBatch stores msgs by one atomic batch. Only the last message is answered.

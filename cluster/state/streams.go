@@ -98,17 +98,62 @@ func (s *Store) onDisk(c *jetstream.StreamConfig) {
 
 // ensure opens or creates a stream. Members that start together find each other only after a while.
 func (s *Store) ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	if s.cfg.Owner != "" {
+		want.Metadata = map[string]string{ownerKey: s.cfg.Owner, regionKey: s.cfg.Bus.Region()}
+	}
 	wait := firstPause
 	for {
 		attempt, cancel := s.attempt(ctx)
 		stream, err := ensure(attempt, js, want)
 		cancel()
-		if err == nil || !s.cfg.Shared || !s.wait(ctx, &wait) {
+		if err == nil || !s.cfg.Shared || final(err) || !s.wait(ctx, &wait) {
 			return stream, err
 		}
 		s.log.Debug("stream cannot be had yet", "stream", want.Name, "err", err)
 	}
 }
+
+// What the metadata of streams on servers of others say.
+const (
+	ownerKey  = "troupe.owner"
+	regionKey = "troupe.region"
+)
+
+// checkOwner refuses a stream that another cluster, or something else, has made.
+func checkOwner(have, want jetstream.StreamConfig) error {
+	owner, region := have.Metadata[ownerKey], have.Metadata[regionKey]
+	switch {
+	case want.Metadata[ownerKey] == "":
+		return nil
+	case owner == "":
+		return fmt.Errorf("it is there and no troupe made it; use another account: %w", messages.ErrInvalid)
+	case owner != want.Metadata[ownerKey]:
+		return fmt.Errorf("it belongs to the cluster whose authority is %s; use that cluster's data folder, or another account: %w", owner, messages.ErrInvalid)
+	case region != want.Metadata[regionKey]:
+		return fmt.Errorf("it belongs to region %s; use another account: %w", region, messages.ErrInvalid)
+	}
+	return nil
+}
+
+// final says that trying again is of no use: the server has understood and refused.
+func final(err error) bool {
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, messages.ErrInvalid):
+		return true
+	case !errors.As(err, &api):
+		return false
+	}
+	// Members that start together may not see each other yet.
+	return api.ErrorCode != noPeers && api.ErrorCode != notReady && api.ErrorCode != insufficient
+}
+
+// Codes of JetStream's API for what passes by itself.
+const (
+	noPeers      = 10005
+	notReady     = 10008
+	insufficient = 10023
+)
 
 // attempt bounds one question to the servers of several members, which do not answer while they elect
 // a leader; it shall be asked again.
@@ -130,9 +175,14 @@ func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 	if err != nil {
 		return nil, err
 	}
-	if have := stream.CachedInfo().Config; sameConfig(have, want) {
+	have := stream.CachedInfo().Config
+	if err := checkOwner(have, want); err != nil {
+		return nil, err
+	}
+	if want.Metadata = nil; sameConfig(have, want) {
 		return stream, nil
 	}
+	want.Metadata = have.Metadata
 	want.FirstSeq = stream.CachedInfo().Config.FirstSeq // cannot be changed
 	return js.UpdateStream(ctx, want)
 }

@@ -223,7 +223,7 @@ func (w *writer) ending() error {
 
 // room is how many operations one group may have.
 func (w *writer) room() int {
-	if w.store.cfg.Shared {
+	if w.store.cfg.Bus.Replicas() > 1 {
 		return maxWindow
 	}
 	return maxBatch

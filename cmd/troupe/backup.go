@@ -51,7 +51,7 @@ func runBackup(ctx context.Context, dataDir, file string, out io.Writer) (err er
 	if err != nil {
 		return err
 	}
-	info, err := cluster.Backup(ctx, dir, r.NATS, r.Region, f)
+	info, err := cluster.Backup(ctx, dir, r.NATS, r.Outside, r.Region, f)
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), file)
 	}

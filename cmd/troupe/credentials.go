@@ -35,6 +35,9 @@ func runCredentials(dataDir, name, to string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if r.Outside != nil {
+		return fmt.Errorf("the state is in NATS at %s, which is not ours; make a user there that may subscribe to %s>", r.NATS, messages.ChangePrefix(r.Region))
+	}
 	if err := cluster.WriteObserver(dir, name, to); err != nil {
 		return err
 	}

@@ -113,6 +113,9 @@ func connectObserver(dataDir string, r running) (*nats.Conn, error) {
 		return nil, fmt.Errorf("the cluster has no NATS listener; start it with troupe up --nats-addr 127.0.0.1:4222")
 	}
 	const user = "troupe-events"
+	if r.Outside != nil {
+		return r.Outside.Connect(user)
+	}
 	tls, err := cluster.ObserverTLS(dataDir, user)
 	if err != nil {
 		return nil, err

@@ -6,17 +6,20 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/troupe-run/troupe/cluster/bus"
 )
 
 // running is what troupe up writes down for the other commands: where its cluster is reached.
 type running struct {
-	API               string `json:"api"`
-	NATS              string `json:"nats,omitempty"`
-	Region            string `json:"region"`
-	Node              string `json:"node"`
-	Runtime           string `json:"runtime"`
-	ContainerdAddress string `json:"containerdAddress,omitempty"`
-	PodCIDR           string `json:"podCIDR"`
+	API               string       `json:"api"`
+	NATS              string       `json:"nats,omitempty"`
+	Outside           *bus.Outside `json:"outside,omitempty"` // NATS that is not ours
+	Region            string       `json:"region"`
+	Node              string       `json:"node"`
+	Runtime           string       `json:"runtime"`
+	ContainerdAddress string       `json:"containerdAddress,omitempty"`
+	PodCIDR           string       `json:"podCIDR"`
 }
 
 func runningFile(dataDir string) string { return filepath.Join(dataDir, "running.json") }

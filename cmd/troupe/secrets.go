@@ -59,7 +59,7 @@ func runRotate(ctx context.Context, dataDir string, out io.Writer) error {
 	}
 	all, shown := -1, 0
 	var last cluster.Rotation
-	err = cluster.Rotate(ctx, dir, r.NATS, r.Region, func(now cluster.Rotation) {
+	err = cluster.Rotate(ctx, dir, r.NATS, r.Outside, r.Region, func(now cluster.Rotation) {
 		if last = now; all < 0 {
 			all = now.Left
 			fmt.Fprintf(out, "key %s; %d objects to seal with it\n", now.Key, all)

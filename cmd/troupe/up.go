@@ -36,6 +36,11 @@ type upConfig struct {
 	kubeconfig        string
 	apiAddr           string
 	natsAddr          string
+	natsURL           string
+	natsCreds         string
+	natsCA            string
+	natsCert, natsKey string
+	natsReplicas      int
 	runtime           string
 	nodes             int
 	nodeName          string
@@ -81,6 +86,12 @@ troupe up on the same folder adopts them. troupe down stops the pods, too.`,
 	f.StringVar(&cfg.kubeconfig, "kubeconfig", "", "where to write the administrator's kubeconfig, mode 0600 (default <data-dir>/kubeconfig)")
 	f.StringVar(&cfg.apiAddr, "api-addr", "127.0.0.1:6443", "address of the Kubernetes API; port 0 picks a free one")
 	f.StringVar(&cfg.natsAddr, "nats-addr", "127.0.0.1:4222", "address for NATS clients; empty means none, port 0 picks a free one")
+	f.StringVar(&cfg.natsURL, "nats-url", "", "NATS server or cluster with JetStream to keep the state in, instead of one of our own; several addresses with commas")
+	f.StringVar(&cfg.natsCreds, "nats-creds", "", "credentials file for --nats-url")
+	f.StringVar(&cfg.natsCA, "nats-ca", "", "certificate of the authority that --nats-url is checked by (default the system's)")
+	f.StringVar(&cfg.natsCert, "nats-cert", "", "client certificate for --nats-url")
+	f.StringVar(&cfg.natsKey, "nats-key", "", "key of --nats-cert")
+	f.IntVar(&cfg.natsReplicas, "nats-replicas", 0, "how many servers of --nats-url keep each stream: 1, 3 or 5 (default 3 in a NATS cluster, otherwise 1)")
 	f.StringVar(&cfg.runtime, "runtime", runtimeContainerd, "what runs the containers: containerd (root) or sim (nothing really runs)")
 	f.IntVar(&cfg.nodes, "nodes", 1, "how many simulated nodes (--runtime sim)")
 	f.StringVar(&cfg.nodeName, "node-name", "", "name of this node (default the host's name)")
@@ -130,6 +141,18 @@ func (c *upConfig) check() (pods, services netip.Prefix, err error) {
 	if (c.tlsCert == "") != (c.tlsKey == "") {
 		bad("tls-cert-file", errors.New("it and --tls-private-key-file go together"))
 	}
+	if c.natsURL == "" {
+		for flag, value := range map[string]string{"nats-creds": c.natsCreds, "nats-ca": c.natsCA, "nats-cert": c.natsCert, "nats-key": c.natsKey} {
+			if value != "" {
+				bad(flag, errors.New("it has no meaning without --nats-url"))
+			}
+		}
+		if c.natsReplicas != 0 {
+			bad("nats-replicas", errors.New("it has no meaning without --nats-url"))
+		}
+	} else if err := c.outside().Check(); err != nil {
+		bad("nats-url", err)
+	}
 	if c.nodeName != "" {
 		if problems := validation.IsDNS1123Subdomain(c.nodeName); problems != nil {
 			bad("node-name", errors.New(strings.Join(problems, "; ")))
@@ -138,11 +161,22 @@ func (c *upConfig) check() (pods, services netip.Prefix, err error) {
 	return pods.Masked(), services.Masked(), errors.Join(errs...)
 }
 
+// outside is the NATS of --nats-url, nil without it.
+func (c *upConfig) outside() *bus.Outside {
+	if c.natsURL == "" {
+		return nil
+	}
+	return &bus.Outside{URL: c.natsURL, Creds: c.natsCreds, CA: c.natsCA, Cert: c.natsCert, Key: c.natsKey, Replicas: c.natsReplicas}
+}
+
 func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 	start := time.Now()
 	pods, services, err := cfg.check()
 	if err != nil {
 		return err
+	}
+	if cfg.natsURL != "" {
+		cfg.natsAddr = "" // there is no server here that could listen
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.logLevel)); err != nil {
@@ -184,7 +218,7 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 	p := &progress{out: out, last: start}
 	fmt.Fprintf(out, "troupe %s, Kubernetes API %s, on %s\n", version, kubernetesVersion, cfg.dataDir)
 	control := cluster.Config{
-		DataDir: cfg.dataDir, Region: bus.DefaultRegion, Listener: listener, NATSAddr: cfg.natsAddr,
+		DataDir: cfg.dataDir, Region: bus.DefaultRegion, Listener: listener, NATSAddr: cfg.natsAddr, Outside: cfg.outside(), Member: cfg.nodeName,
 		Authentication: cfg.authentication, ClientCA: cfg.clientCA, TLSCert: cfg.tlsCert, TLSKey: cfg.tlsKey,
 		PodCIDR: pods, ServiceCIDR: services, Version: "troupe." + version, Step: p.step, Log: log,
 	}
@@ -197,7 +231,7 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("start the control plane: %w", err)
 	}
-	r := running{API: c.URL(), NATS: c.NATSURL(), Region: bus.DefaultRegion, Node: cfg.nodeName, Runtime: cfg.runtime,
+	r := running{API: c.URL(), NATS: c.NATSURL(), Outside: control.Outside, Region: bus.DefaultRegion, Node: cfg.nodeName, Runtime: cfg.runtime,
 		ContainerdAddress: cfg.containerdAddress, PodCIDR: pods.String()}
 	stopNodes, err := startNodes(ctx, cfg, nodeCfg, c, p, r)
 	if err == nil {

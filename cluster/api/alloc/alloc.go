@@ -93,6 +93,26 @@ func (a *Allocator) Holds(addr netip.Addr) bool {
 	return ok
 }
 
+// Changed takes in that a Service was written by another control plane, which has its own Allocator.
+// What is on record is that one's business.
+func (a *Allocator) Changed(old, now *corev1.Service) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if old != nil {
+		for _, ip := range old.Spec.ClusterIPs {
+			if addr, err := netip.ParseAddr(ip); err == nil && !a.apart[addr] {
+				delete(a.ips, addr)
+			}
+		}
+		for _, p := range old.Spec.Ports {
+			delete(a.ports, p.NodePort)
+		}
+	}
+	if now != nil {
+		a.hold(now)
+	}
+}
+
 func (a *taken) hold(svc *corev1.Service) {
 	for _, ip := range svc.Spec.ClusterIPs {
 		if addr, err := netip.ParseAddr(ip); err == nil {
