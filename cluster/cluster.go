@@ -114,6 +114,9 @@ func (c *Cluster) Close(ctx context.Context) error {
 func (c *Cluster) Failed() <-chan error { return c.failed }
 
 func (c *Cluster) openAuthority(context.Context) (err error) {
+	if err := keepMode(c.cfg.DataDir, c.cfg.mode()); err != nil {
+		return err
+	}
 	if c.authority, err = auth.Open(auth.Config{Dir: keysDir(c.cfg.DataDir), Clock: c.cfg.Clock}); err == nil {
 		c.cfg.Step("keys and certificates", "")
 	}
@@ -138,6 +141,12 @@ func (c *Cluster) startBus(ctx context.Context) (err error) {
 			return fmt.Errorf("NATS address %q: %w", c.cfg.NATSAddr, err)
 		}
 		if cfg.TLS, err = c.authority.BusServerTLS(host, "localhost"); err != nil {
+			return err
+		}
+	}
+	if c.cfg.MemberAddr != "" {
+		cfg.Members = &bus.Members{Name: c.cfg.Member, ListenAddr: c.cfg.MemberAddr, Peers: c.cfg.Peers}
+		if cfg.Members.TLS, err = c.authority.MemberTLS(c.cfg.Member); err != nil {
 			return err
 		}
 	}

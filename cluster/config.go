@@ -35,8 +35,12 @@ type Config struct {
 	// Outside is a NATS server or cluster to use instead of one in this process. Several control planes
 	// with the same keys may share one; one of them leads. Nil means none.
 	Outside *bus.Outside
-	// Member names this control plane among several. Empty means "control".
+	// Member names this control plane among several; it must never change. Empty means "control".
 	Member string
+	// MemberAddr is the host:port where the other members of the control plane reach this one, with TLS,
+	// and Peers are theirs: three together keep the state. Empty means that this one is alone.
+	MemberAddr string
+	Peers      []string
 	// NATSAddr is the host:port for NATS clients outside the process, with TLS. Empty means none.
 	NATSAddr string
 	// PodCIDR is where nodes get their pod ranges from, a /24 each. The zero value means 10.244.0.0/16.
@@ -70,6 +74,9 @@ func (c Config) Check() error {
 	}
 	if c.Log == nil {
 		errs = append(errs, errors.New("cluster: a logger is required"))
+	}
+	if c.MemberAddr != "" && (len(c.Peers) != bus.Replicas-1 || c.Member == "" || c.Outside != nil) {
+		errs = append(errs, errors.New("cluster: a member needs a name, the addresses of two others, and no NATS from outside"))
 	}
 	if c.Outside != nil && c.NATSAddr != "" {
 		errs = append(errs, errors.New("cluster: a NATS address to listen on and NATS from outside exclude each other"))

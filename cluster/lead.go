@@ -22,7 +22,7 @@ type leading struct {
 }
 
 // shared says whether other control planes may keep the same state.
-func (c *Cluster) shared() bool { return c.cfg.Outside != nil }
+func (c *Cluster) shared() bool { return c.cfg.Outside != nil || c.cfg.MemberAddr != "" }
 
 // elect takes part in the election of the control plane that leads.
 func (c *Cluster) elect(ctx context.Context) error {

@@ -65,7 +65,7 @@ func TestUpWithBadInput(t *testing.T) {
 		{"nats address without TLS's name", []string{"--nats-addr", "192.0.2.77:0"}, []string{"--nats-addr: ", "192.0.2.77"}},
 		{"ranges", []string{"--pod-cidr", "10.0.0.0/8", "--service-cidr", "10.0.0.0/16"}, []string{"--service-cidr: it overlaps --pod-cidr 10.0.0.0/8"}},
 		{"several", []string{"--pod-cidr", "pods", "--nodes", "0"}, []string{"--pod-cidr: ", "; --nodes: there must be at least one"}},
-		{"runtime", []string{"--runtime", "docker"}, []string{`--runtime: "docker" is not known; choose containerd or sim`}},
+		{"runtime", []string{"--runtime", "docker"}, []string{`--runtime: "docker" is not known; choose containerd, sim or none`}},
 		{"log level", []string{"--log-level", "loud"}, []string{`--log-level: "loud" is not known; choose debug, info, warn or error`}},
 		{"node name", []string{"--node-name", "Upper_Case"}, []string{"--node-name: "}},
 		{"unknown flag", []string{"--color"}, []string{"unknown flag: --color", "troupe up --help"}},

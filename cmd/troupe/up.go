@@ -27,6 +27,7 @@ import (
 const (
 	runtimeContainerd = "containerd"
 	runtimeSim        = "sim"
+	runtimeNone       = "none"
 )
 
 // upConfig says what cluster to start; the flags explain the fields.
@@ -41,6 +42,8 @@ type upConfig struct {
 	natsCA            string
 	natsCert, natsKey string
 	natsReplicas      int
+	memberAddr        string
+	peers             []string
 	runtime           string
 	nodes             int
 	nodeName          string
@@ -92,7 +95,9 @@ troupe up on the same folder adopts them. troupe down stops the pods, too.`,
 	f.StringVar(&cfg.natsCert, "nats-cert", "", "client certificate for --nats-url")
 	f.StringVar(&cfg.natsKey, "nats-key", "", "key of --nats-cert")
 	f.IntVar(&cfg.natsReplicas, "nats-replicas", 0, "how many servers of --nats-url keep each stream: 1, 3 or 5 (default 3 in a NATS cluster, otherwise 1)")
-	f.StringVar(&cfg.runtime, "runtime", runtimeContainerd, "what runs the containers: containerd (root) or sim (nothing really runs)")
+	f.StringVar(&cfg.memberAddr, "member-addr", "", "address for the other two members of a control plane of three; all need the same keys, see README")
+	f.StringSliceVar(&cfg.peers, "peers", nil, "the --member-addr of the two others, with a comma")
+	f.StringVar(&cfg.runtime, "runtime", runtimeContainerd, "what runs the containers: containerd (root), sim (nothing really runs) or none (no node here)")
 	f.IntVar(&cfg.nodes, "nodes", 1, "how many simulated nodes (--runtime sim)")
 	f.StringVar(&cfg.nodeName, "node-name", "", "name of this node (default the host's name)")
 	f.StringVar(&cfg.containerdAddress, "containerd-address", "", "socket of a containerd that runs already, instead of an own one")
@@ -131,15 +136,27 @@ func (c *upConfig) check() (pods, services netip.Prefix, err error) {
 		if c.containerdAddress != "" {
 			bad("containerd-address", errors.New("it has no meaning with --runtime sim"))
 		}
+	case runtimeNone:
+		if c.containerdAddress != "" {
+			bad("containerd-address", errors.New("it has no meaning with --runtime none"))
+		}
 	case runtimeContainerd:
 		if c.nodes != 1 {
 			bad("nodes", errors.New("more than one needs --runtime sim"))
 		}
 	default:
-		bad("runtime", fmt.Errorf("%q is not known; choose containerd or sim", c.runtime))
+		bad("runtime", fmt.Errorf("%q is not known; choose containerd, sim or none", c.runtime))
 	}
 	if (c.tlsCert == "") != (c.tlsKey == "") {
 		bad("tls-cert-file", errors.New("it and --tls-private-key-file go together"))
+	}
+	switch {
+	case c.memberAddr == "" && len(c.peers) > 0:
+		bad("peers", errors.New("it has no meaning without --member-addr"))
+	case c.memberAddr != "" && c.natsURL != "":
+		bad("member-addr", errors.New("it has no meaning with --nats-url"))
+	case c.memberAddr != "" && len(c.peers) != bus.Replicas-1:
+		bad("peers", fmt.Errorf("%d are named; a control plane of three needs the addresses of the two others", len(c.peers)))
 	}
 	if c.natsURL == "" {
 		for flag, value := range map[string]string{"nats-creds": c.natsCreds, "nats-ca": c.natsCA, "nats-cert": c.natsCert, "nats-key": c.natsKey} {
@@ -218,7 +235,7 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 	p := &progress{out: out, last: start}
 	fmt.Fprintf(out, "troupe %s, Kubernetes API %s, on %s\n", version, kubernetesVersion, cfg.dataDir)
 	control := cluster.Config{
-		DataDir: cfg.dataDir, Region: bus.DefaultRegion, Listener: listener, NATSAddr: cfg.natsAddr, Outside: cfg.outside(), Member: cfg.nodeName,
+		DataDir: cfg.dataDir, Region: bus.DefaultRegion, Listener: listener, NATSAddr: cfg.natsAddr, Outside: cfg.outside(), Member: cfg.nodeName, MemberAddr: cfg.memberAddr, Peers: cfg.peers,
 		Authentication: cfg.authentication, ClientCA: cfg.clientCA, TLSCert: cfg.tlsCert, TLSKey: cfg.tlsKey,
 		PodCIDR: pods, ServiceCIDR: services, Version: "troupe." + version, Step: p.step, Log: log,
 	}
@@ -259,7 +276,10 @@ func startNodes(ctx context.Context, cfg upConfig, nodeCfg node.Config, c *clust
 	if err := c.WriteKubeconfig(kubeconfigPath(cfg)); err != nil {
 		return nothing, fmt.Errorf("%w; choose another file with --kubeconfig", err)
 	}
-	if cfg.runtime == runtimeSim {
+	switch cfg.runtime {
+	case runtimeNone:
+		return nothing, nil
+	case runtimeSim:
 		return startSimulated(ctx, cfg, c, p, nodeCfg.Log)
 	}
 	return startReal(ctx, nodeCfg, c, p)

@@ -40,6 +40,13 @@ func TestCheckOfSettings(t *testing.T) {
 		{"no simulated node", func(c *upConfig) { c.runtime, c.nodes = runtimeSim, -1 }, []string{"--nodes: there must be at least one"}},
 		{"containerd for a simulation", func(c *upConfig) { c.runtime, c.containerdAddress = runtimeSim, "/x" }, []string{"--containerd-address: it has no meaning"}},
 		{"unknown runtime", func(c *upConfig) { c.runtime = "Sim" }, []string{`--runtime: "Sim" is not known`}},
+		{"no node", func(c *upConfig) { c.runtime = runtimeNone }, nil},
+		{"member", func(c *upConfig) { c.memberAddr, c.peers = "10.0.0.1:6222", []string{"10.0.0.2:6222", "10.0.0.3:6222"} }, nil},
+		{"member of two", func(c *upConfig) { c.memberAddr, c.peers = "10.0.0.1:6222", []string{"10.0.0.2:6222"} }, []string{"--peers: 1 are named"}},
+		{"peers alone", func(c *upConfig) { c.peers = []string{"a:1", "b:1"} }, []string{"--peers: it has no meaning"}},
+		{"member on NATS outside", func(c *upConfig) { c.memberAddr, c.peers, c.natsURL = "a:1", []string{"b:1", "c:1"}, "nats://x" }, []string{"--member-addr: it has no meaning"}},
+		{"credentials alone", func(c *upConfig) { c.natsCreds = "x" }, []string{"--nats-creds: it has no meaning"}},
+		{"bad NATS address", func(c *upConfig) { c.natsURL = "x" }, []string{"--nats-url: ", "is not like"}},
 		{"bad node name", func(c *upConfig) { c.nodeName = "-x" }, []string{"--node-name: "}},
 		{"all at once", func(c *upConfig) { c.podCIDR, c.serviceCIDR, c.runtime = "", "", "" }, []string{"--pod-cidr", "--service-cidr", "--runtime"}},
 	} {

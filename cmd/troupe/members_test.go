@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// freeAddrs finds addresses that nobody listens on.
+func freeAddrs(t *testing.T, n int) []string {
+	t.Helper()
+	var out []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		out = append(out, l.Addr().String())
+	}
+	return out
+}
+
+// TestThreeMembers runs a control plane of three processes: each serves the API, one leads. It is stopped
+// in order, then another is killed, and all that was written is there.
+func TestThreeMembers(t *testing.T) {
+	t.Parallel()
+	addrs := freeAddrs(t, 3)
+	var members [3]*world
+	args := func(i int) []string {
+		others := append(append([]string{}, addrs[:i]...), addrs[i+1:]...)
+		return []string{"--runtime", "none", "--api-addr", "127.0.0.1:0", "--nats-addr", "", "--node-name", fmt.Sprint("m", i),
+			"--member-addr", addrs[i], "--peers", strings.Join(others, ","), "--log-level", "error"}
+	}
+	isReady := func(w *world) {
+		t.Helper()
+		within(t, 90*time.Second, "a member is ready", func() error {
+			select {
+			case <-w.done:
+				t.Fatalf("a member ended, %s:\n%s", w.proc.ProcessState, w.out)
+			default:
+			}
+			if !strings.Contains(w.out.String(), "\nready in ") {
+				return errors.New("not yet:\n" + w.out.String())
+			}
+			return nil
+		})
+	}
+	for i := range members {
+		w := &world{t: t, dir: t.TempDir()}
+		members[i] = w
+		if i > 0 { // the first one has made the keys, see README
+			for _, name := range []string{"keys", "nats/sealing.key"} {
+				copyAll(t, filepath.Join(members[0].dir, name), filepath.Join(w.dir, name))
+			}
+		}
+		w.start(args(i)...)
+		t.Cleanup(w.kill)
+		if i == 0 {
+			within(t, 30*time.Second, "the first member has made the keys", func() error {
+				_, err := os.Stat(filepath.Join(w.dir, "nats", "sealing.key"))
+				return err
+			})
+		}
+	}
+	leader := -1
+	for i, w := range members {
+		isReady(w)
+		if !strings.Contains(w.out.String(), "standing by") {
+			leader = i
+		}
+	}
+	for i, w := range members {
+		w.kubectl("create", "configmap", fmt.Sprint("of-", i), "--from-literal=by=me")
+	}
+	everywhere := func(which ...int) {
+		t.Helper()
+		for _, at := range which {
+			for i := range members {
+				if by := members[at].kubectl("get", "configmap", fmt.Sprint("of-", i), "-o", "jsonpath={.data.by}"); by != "me" {
+					t.Errorf("member %d shows %q of %d", at, by, i)
+				}
+			}
+		}
+	}
+	everywhere(0, 1, 2)
+	if leader < 0 {
+		t.Fatal("none leads")
+	}
+	// A default service account is made by a controller: they run on whoever leads now.
+	rest := []int{(leader + 1) % 3, (leader + 2) % 3}
+	members[leader].stop()
+	works := func(at int, namespace string) {
+		t.Helper()
+		members[at].kubectl("create", "namespace", namespace)
+		within(t, 60*time.Second, "a controller has made a service account in "+namespace, func() error {
+			if r := members[at].troupe(nil, "kubectl", "get", "serviceaccount", "default", "-n", namespace); r.code != 0 {
+				return errors.New(r.err)
+			}
+			return nil
+		})
+	}
+	works(rest[0], "after-stop")
+	members[leader].start(args(leader)...)
+	isReady(members[leader])
+	everywhere(0, 1, 2)
+
+	members[rest[0]].kill()
+	works(leader, "after-kill")
+	everywhere(leader, rest[1])
+
+	// Alone it would lose its part of the state.
+	members[rest[1]].stop()
+	r := members[rest[1]].troupe(nil, "up", "--runtime", "none", "--api-addr", "127.0.0.1:0", "--nats-addr", "", "--data-dir", members[rest[1]].dir)
+	if r.code != 1 || !strings.Contains(r.err, "one member's of several") || strings.Count(r.err, "\n") != 1 {
+		t.Errorf("a member started alone: code %d, %s", r.code, r.err)
+	}
+}
