@@ -68,6 +68,7 @@ func (c *Cluster) lead(ctx context.Context) (<-chan struct{}, error) {
 		if err := c.run(ctx); err != nil {
 			return nil, err
 		}
+		c.cfg.Step("leading", "scheduler and controllers run here now")
 	}
 	either := make(chan struct{})
 	go func() {
@@ -97,7 +98,7 @@ func (c *Cluster) startLeading(ctx context.Context) error {
 	defer l.mu.Unlock()
 	l.ready = true
 	if !l.leads {
-		c.cfg.Step("standing by", "another control plane leads")
+		c.cfg.Step("standing by", "another control plane leads, or will")
 		return nil
 	}
 	if err := c.run(ctx); err != nil {

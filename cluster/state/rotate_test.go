@@ -137,7 +137,7 @@ func TestRotate(t *testing.T) {
 			e, _, _ := s.Lookup(secretKey("s1"))
 			op, err := secret(s, "s1", e.Rev)
 			if err == nil {
-				_, err = s.Commit(writing, op)
+				_, err = s.Commit(t.Context(), op) // to its end, so that nothing is under way when it stops
 			}
 			if err != nil && !errors.Is(err, messages.ErrConflict) && writing.Err() == nil {
 				t.Error(err)

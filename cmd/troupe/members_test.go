@@ -68,13 +68,19 @@ func TestThreeMembers(t *testing.T) {
 			})
 		}
 	}
-	leader := -1
-	for i, w := range members {
+	for _, w := range members {
 		isReady(w)
-		if !strings.Contains(w.out.String(), "standing by") {
-			leader = i
-		}
 	}
+	leader := -1
+	within(t, 60*time.Second, "one of the members leads", func() error {
+		for i, w := range members {
+			if out := w.out.String(); !strings.Contains(out, "standing by") || strings.Contains(out, "\n  leading ") {
+				leader = i
+				return nil
+			}
+		}
+		return errors.New("all stand by")
+	})
 	for i, w := range members {
 		w.kubectl("create", "configmap", fmt.Sprint("of-", i), "--from-literal=by=me")
 	}
@@ -89,9 +95,6 @@ func TestThreeMembers(t *testing.T) {
 		}
 	}
 	everywhere(0, 1, 2)
-	if leader < 0 {
-		t.Fatal("none leads")
-	}
 	// A default service account is made by a controller: they run on whoever leads now.
 	rest := []int{(leader + 1) % 3, (leader + 2) % 3}
 	members[leader].stop()

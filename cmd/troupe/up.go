@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -317,11 +318,14 @@ func nextSteps(cfg upConfig) string {
 
 // progress prints what has been started and how long it took.
 type progress struct {
+	mu   sync.Mutex // a member comes to lead at any time
 	out  io.Writer
 	last time.Time
 }
 
 func (p *progress) step(name, detail string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	now := time.Now()
 	line := fmt.Sprintf("  %-28s %5d ms", name, now.Sub(p.last).Milliseconds())
 	if detail != "" {
