@@ -204,13 +204,12 @@ func Backup(region string) string { return "troupe." + EscapeToken(region) + ".c
 // Rotation is where a control plane changes its sealing key and tells how far it is, as a byte stream.
 func Rotation(region string) string { return "troupe." + EscapeToken(region) + ".control.rotation" }
 
-// StateWrites is where the member that writes a bucket takes the writes of others, and StateReads
-// where it tells them how far it is.
+// StateWrites is where the member that writes a bucket takes the writes of others.
 func StateWrites(region, bucket string) string {
 	return "troupe." + EscapeToken(region) + ".control.state." + EscapeToken(bucket) + ".write"
 }
 
-// StateReads: see [StateWrites].
+// StateReads is where the member that writes a bucket tells others how far it is.
 func StateReads(region, bucket string) string {
 	return "troupe." + EscapeToken(region) + ".control.state." + EscapeToken(bucket) + ".read"
 }

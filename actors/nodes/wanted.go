@@ -150,12 +150,6 @@ func (w *wantedSet) forget(o *wantedObject, out *change) {
 	o.ref, o.rev, o.hash, o.part = nil, "", 0, 0
 }
 
-// has says whether the node has been told of this pod.
-func (w *wantedSet) has(key messages.Key, uid types.UID) bool {
-	p := w.pods[key]
-	return p != nil && p.uid == uid
-}
-
 func podRef(key messages.Key, uid types.UID) *nodepb.Ref {
 	return &nodepb.Ref{Kind: nodepb.Kind_KIND_POD, Namespace: key.Namespace, Name: key.Name, Uid: string(uid)}
 }
