@@ -45,6 +45,7 @@ func (s *Server) boot(ctx context.Context) error {
 	s.bootPriorities(ctx, g, w)
 	s.bootAPIServices(ctx, g, w)
 	g.Go(func() error { return s.bootAuthentication(ctx, w) })
+	s.bootFlows(ctx, g, w)
 	g.Go(func() error { return s.bootService(ctx, w) })
 	s.bootIdentity(ctx, g, w)
 	g.Go(func() error { return s.bootServiceCIDR(ctx, w) })

@@ -72,6 +72,8 @@ type Config struct {
 	// Components are the checks behind ComponentStatus, by the names of Kubernetes' components.
 	Components map[string]func() error
 
+	// Audit says what is written down of requests. The zero value means nothing.
+	Audit Audit
 	// Books count what quotas limit; the controller of quotas has to share them. Nil makes new ones.
 	Books *resourcequota.Books
 	// Clock is the source of time for what the server writes. Nil means the real one.
@@ -102,6 +104,7 @@ func (c Config) Check() error {
 	if c.ServiceCIDR.IsValid() && c.ServiceCIDR.Masked() != c.ServiceCIDR {
 		errs = append(errs, errors.New("api: the service range "+c.ServiceCIDR.String()+" has host bits set"))
 	}
+	errs = append(errs, c.Audit.Check())
 	return errors.Join(errs...)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 
@@ -26,9 +27,11 @@ func (s *Server) keep(ctx context.Context) {
 		default: // one look sees all that happened until then
 		}
 	}
-	stop := s.cfg.Store.Follow([]messages.Resource{messages.Namespaces, messages.Services, messages.Endpoints, messages.EndpointSlices, messages.ServiceCIDRs},
+	watched := []messages.Resource{messages.Namespaces, messages.Services, messages.Endpoints, messages.EndpointSlices, messages.ServiceCIDRs, flowSchemas, priorityLevels}
+	stop := s.cfg.Store.Follow(watched,
 		func(c objects.Change) {
-			if c.Old != nil && (c.Key.Resource == messages.Namespaces && c.New == nil || isAPIService(c.Key) || isDefaultCIDR(c.Key) && c.New == nil) {
+			gone := c.New == nil && (c.Key.Resource == messages.Namespaces || isDefaultCIDR(c.Key) || c.Key.Resource == flowSchemas || c.Key.Resource == priorityLevels)
+			if c.Old != nil && (gone || isAPIService(c.Key)) {
 				again()
 			}
 		})
@@ -40,7 +43,7 @@ func (s *Server) keep(ctx context.Context) {
 			return
 		case <-missing:
 		}
-		err := errors.Join(s.bootNamespaces(ctx, w), s.bootService(ctx, w), s.bootServiceCIDR(ctx, w))
+		err := errors.Join(s.bootNamespaces(ctx, w), s.bootService(ctx, w), s.bootServiceCIDR(ctx, w), s.keepFlows(ctx, w))
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
@@ -53,6 +56,12 @@ func (s *Server) keep(ctx context.Context) {
 		}
 		pause.Stop()
 	}
+}
+
+func (s *Server) keepFlows(ctx context.Context, w objects.Writer) error {
+	g, ctx := errgroup.WithContext(ctx)
+	s.bootFlows(ctx, g, w)
+	return g.Wait()
 }
 
 func isAPIService(key messages.Key) bool {

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/waitgroup"
+	genericfilters "k8s.io/apiserver/pkg/server/filters"
 	"k8s.io/apiserver/pkg/server/healthz"
 
 	"github.com/troupe-run/troupe/actors/objects"
@@ -73,6 +74,16 @@ func (s *Server) Run(ctx context.Context) error {
 		started.Go(func() { s.claims.run(base) })
 	}
 	defer s.followServices()()
+	started.Go(func() { s.typeCheck(base) })
+	if s.fairness != nil {
+		genericfilters.StartPriorityAndFairnessWatermarkMaintenance(base.Done())
+		started.Go(func() {
+			if err := s.fairness.Run(base.Done()); err != nil {
+				s.log.Error("priority and fairness ended", "err", err)
+			}
+		})
+		s.factory.Start(nil)
+	}
 	for _, lane := range s.recorder.lanes {
 		started.Go(func() { s.recorder.run(base, lane) })
 	}
@@ -99,7 +110,11 @@ func (s *Server) Run(ctx context.Context) error {
 	s.within(shutdownGrace, requests.Wait)
 	_ = srv.Close()
 	started.Wait()
+	s.factory.Shutdown()
 	s.generic.Destroy()
+	if s.audit != nil {
+		err = errors.Join(err, s.audit.close())
+	}
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("serve the API: %w", err)
 	}

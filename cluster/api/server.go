@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -23,11 +25,14 @@ import (
 	"k8s.io/apiserver/pkg/authorization/union"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
+	"k8s.io/apiserver/pkg/util/flowcontrol"
 	"k8s.io/client-go/rest"
 
 	apiadmission "github.com/troupe-run/troupe/cluster/api/admission"
 	"github.com/troupe-run/troupe/cluster/api/alloc"
+	"github.com/troupe-run/troupe/cluster/api/informers"
 	"github.com/troupe-run/troupe/cluster/api/kind"
+	"github.com/troupe-run/troupe/cluster/api/service"
 	"github.com/troupe-run/troupe/cluster/auth"
 	"github.com/troupe-run/troupe/messages"
 )
@@ -62,6 +67,10 @@ type Server struct {
 	byType        map[reflect.Type]*resource
 	versions      []schema.GroupVersion // that are built in
 	extensions    atomic.Pointer[extensions]
+	factory       *informers.Factory
+	mapper        *mapper
+	audit         *auditing // nil when nothing is written down
+	fairness      flowcontrol.Interface
 	recorder      *recorder
 	loopback      *rest.Config
 	ready         chan struct{}
@@ -104,15 +113,22 @@ func New(cfg Config) (*Server, error) {
 	s.authorizer = union.New(authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup), nodes, s.rbac)
 	s.rules = union.NewRuleResolvers(nodes, s.rbac)
 	s.schemas = newLazySchemas(func() (managedfields.TypeConverter, error) { return typeConverter(s.codecs.scheme, s.cfg.Kinds) })
+	s.factory = informers.New(cfg.Store, cfg.Kinds)
+	s.mapper = newMapper(cfg.Kinds, s.LoopbackConfig, cfg.Clock)
 	s.interfaces = admission.NewObjectInterfacesFromScheme(s.codecs.scheme)
 	if s.admission, err = apiadmission.Chain(apiadmission.Config{
-		Reader: cfg.Store, Writer: s.Local(user.APIServerUser), Books: cfg.Books, Clock: cfg.Clock, Mapper: newMapper(cfg.Kinds),
+		Reader: cfg.Store, Writer: s.Local(user.APIServerUser), Books: cfg.Books, Clock: cfg.Clock, Mapper: s.mapper,
 		Authorizer: s.authorizer, Escalation: auth.NewEscalation(s.rbac, s.authorizer),
+		Outside: &apiadmission.Outside{Factory: s.factory, Loopback: s.LoopbackConfig, Services: service.NewResolver(cfg.Store)},
 	}); err != nil {
 		return nil, err
 	}
 	s.alloc = alloc.New(cfg.ServiceCIDR, cfg.Store, cfg.DNS)
 	s.loopback = s.loopbackConfig()
+	if s.audit, err = cfg.Audit.open(); err != nil {
+		return nil, err
+	}
+	s.fairness = s.newFairness()
 	if err := s.assemble(); err != nil {
 		return nil, err
 	}
@@ -142,15 +158,23 @@ func (s *Server) assemble() error {
 	c.Authorization.Authorizer = s.authorizer
 	c.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
-	// Schemas are served lazily, see schemas.go, and counted nowhere: there is no flow control.
+	// Schemas are served lazily, see schemas.go. Objects are not counted for flow control: lists come
+	// from memory.
 	c.SkipOpenAPIInstallation = true
 	c.EnableDiscovery = false // see install.go
-	c.StorageObjectCountTracker = nil
 	// The stock checks include one that starts a goroutine for ever.
 	checks := s.checks()
 	c.HealthzChecks, c.LivezChecks, c.ReadyzChecks = checks, checks, append(checks[:len(checks):len(checks)], s.readyCheck())
-	c.DisabledPostStartHooks = sets.NewString("max-in-flight-filter")
+	c.DisabledPostStartHooks = sets.NewString("max-in-flight-filter", "storage-object-count-tracker-hook",
+		"priority-and-fairness-config-consumer", "priority-and-fairness-filter") // see run.go
 	c.AdmissionControl = s.admission
+	c.EquivalentResourceRegistry = runtime.NewEquivalentResourceRegistryWithIdentity(equivalent)
+	if s.audit != nil {
+		c.AuditBackend, c.AuditPolicyRuleEvaluator = s.audit.Backend, s.audit.rules
+	}
+	if s.fairness != nil { // nil in an interface is not nil
+		c.FlowControl = s.fairness
+	}
 	c.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
 		return genericapiserver.DefaultBuildHandlerChain(s.limit(withPlainLists(handler)), c)
 	}
@@ -159,6 +183,7 @@ func (s *Server) assemble() error {
 		return fmt.Errorf("assemble generic server: %w", err)
 	}
 	s.generic = generic
+	s.interfaces = objectInterfaces{s.interfaces, generic.EquivalentResourceRegistry}
 	storages, order, err := s.storages()
 	if err != nil {
 		return err
@@ -172,6 +197,24 @@ func (s *Server) assemble() error {
 	newDocuments(s, kubernetesVersion).install(generic.Handler.NonGoRestfulMux)
 	generic.PrepareRun()
 	return nil
+}
+
+// equivalent says which resources are the same objects: Events have two groups.
+func equivalent(r schema.GroupResource) string {
+	if r.Resource == messages.Events.Resource && (r.Group == "" || r.Group == eventsv1.GroupName) {
+		return messages.Events.Resource
+	}
+	return r.String()
+}
+
+// objectInterfaces are those of the scheme, with the resources that are served under two names.
+type objectInterfaces struct {
+	admission.ObjectInterfaces
+	mapper runtime.EquivalentResourceMapper
+}
+
+func (o objectInterfaces) GetEquivalentResourceMapper() runtime.EquivalentResourceMapper {
+	return o.mapper
 }
 
 // storages opens the storage of each kind and collects what is served under which path.

@@ -31,6 +31,8 @@ type Config struct {
 	Authorizer authorizer.Authorizer
 	// Mapper knows which resource a kind is served as. Required.
 	Mapper meta.RESTMapper
+	// Outside is what webhooks and policies need, once there are any. Required then.
+	Outside *Outside
 	// Clock paces the wait for a service account. Required.
 	Clock clock.WithTicker
 }
@@ -42,6 +44,8 @@ type Plugins struct {
 	// names of the plugins, in their order.
 	names    []string
 	security *podSecurity
+	policies validatingOutside
+	webhooks validatingOutside
 	books    *resourcequota.Books
 }
 
@@ -52,6 +56,7 @@ func Chain(cfg Config) (*Plugins, error) {
 	if p.security, err = newPodSecurity(cfg.Reader); err != nil {
 		return nil, err
 	}
+	p.policies, p.webhooks = newValidatingPolicies(cfg), newValidatingWebhooks(cfg)
 	var chain []admission.Interface
 	for _, plugin := range []struct {
 		name string
@@ -77,6 +82,10 @@ func Chain(cfg Config) (*Plugins, error) {
 		{"PodTopologyLabels", newTopology(cfg.Reader)},
 		// Kubernetes checks escalation while it stores roles; to us it is a plugin as the others.
 		{"RoleEscalation", newEscalation(cfg.Escalation)},
+		{"MutatingAdmissionPolicy", newMutatingPolicies(cfg)},
+		{"MutatingAdmissionWebhook", newMutatingWebhooks(cfg)},
+		{"ValidatingAdmissionPolicy", p.policies},
+		{"ValidatingAdmissionWebhook", p.webhooks},
 		// What is charged last is charged only for what everything else let in.
 		{"ResourceQuota", newQuota(cfg.Books, cfg.Writer)},
 	} {
@@ -86,6 +95,20 @@ func Chain(cfg Config) (*Plugins, error) {
 	all := admission.NewChainHandler(chain...)
 	p.MutationInterface, p.validate = all, all
 	return p, nil
+}
+
+// Admit runs the plugins that change the object, and all of them again when one that came late
+// changed what an earlier one wants to know of.
+func (p *Plugins) Admit(ctx context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
+	if err := p.MutationInterface.Admit(ctx, a, o); err != nil {
+		return err
+	}
+	again := a.GetReinvocationContext()
+	if !again.ShouldReinvoke() {
+		return nil
+	}
+	again.SetIsReinvoke()
+	return p.MutationInterface.Admit(ctx, a, o)
 }
 
 // Validate runs the plugins that look at the finished object.
@@ -105,7 +128,7 @@ func (p *Plugins) Validates(res schema.GroupResource, namespace, sub string, op 
 	case res == claimsResource, res.Group == rbacv1.GroupName, res.Group == schedulingv1.GroupName, res.Group == certificatesv1.GroupName:
 		return true
 	}
-	return p.security.wants(res, namespace) || p.books.Limited(res, namespace)
+	return p.policies.active() || p.webhooks.active() || p.security.wants(res, namespace) || p.books.Limited(res, namespace)
 }
 
 var (

@@ -21,7 +21,8 @@ func TestPluginsRunInKubernetesOrder(t *testing.T) {
 		"NamespaceLifecycle", "LimitRanger", "ServiceAccount", "NodeRestriction", "TaintNodesByCondition", "PodSecurity", "Priority",
 		"DefaultTolerationSeconds", "DefaultStorageClass", "StorageObjectInUseProtection", "OwnerReferencesPermissionEnforcement",
 		"PersistentVolumeClaimResize", "RuntimeClass", "CertificateApproval", "CertificateSigning", "CertificateSubjectRestriction",
-		"DefaultIngressClass", "PodTopologyLabels", "RoleEscalation", "ResourceQuota",
+		"DefaultIngressClass", "PodTopologyLabels", "RoleEscalation",
+		"MutatingAdmissionPolicy", "MutatingAdmissionWebhook", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook", "ResourceQuota",
 	}
 	if diff := cmp.Diff(want, p.names); diff != "" {
 		t.Error(diff)
