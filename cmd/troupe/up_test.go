@@ -216,7 +216,7 @@ func TestEventLine(t *testing.T) {
 
 func TestMemoryLimitFollowsWhatIsInUse(t *testing.T) {
 	for _, tt := range []struct{ live, want int64 }{
-		{0, 384}, {200, 384}, {287, 384}, {288, 512}, {600, 1024}, {6000, 10048},
+		{0, 400}, {200, 400}, {299, 400}, {300, 512}, {600, 1024}, {6000, 10048},
 	} {
 		if got := memoryLimit(uint64(tt.live<<20)) >> 20; got != tt.want {
 			t.Errorf("memoryLimit(%d MiB) = %d MiB, want %d", tt.live, got, tt.want)
