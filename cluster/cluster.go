@@ -183,7 +183,7 @@ func (c *Cluster) startAPI(ctx context.Context) (err error) {
 		Store: c.state, Events: c.events, Kinds: kinds.All(),
 		Authority: c.authority, Listener: c.cfg.Listener, Also: c.cfg.Also, Insecure: c.cfg.Insecure, Dial: c.cfg.Dial, Advertise: c.cfg.Advertise,
 		NodeDial: c.dialNode, Heartbeats: c.beats, ServiceCIDR: c.cfg.ServiceCIDR, DNS: c.cfg.dnsAddress(), ClusterDomain: c.cfg.Domain, Version: c.cfg.Version, Books: c.books,
-		Authentication: c.cfg.Authentication, ClientCA: c.cfg.ClientCA, TLSCert: c.cfg.TLSCert, TLSKey: c.cfg.TLSKey,
+		Authentication: c.cfg.Authentication, ClientCA: c.cfg.ClientCA, TLSCert: c.cfg.TLSCert, TLSKey: c.cfg.TLSKey, Audit: c.cfg.Audit,
 		Checks: map[string]func() error{"nats": c.bus.Healthy, "state": c.state.Healthy}, Components: c.components(),
 		Clock: c.cfg.Clock, Log: c.cfg.Log,
 	})

@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/utils/clock"
 
+	"github.com/troupe-run/troupe/cluster/api"
 	"github.com/troupe-run/troupe/cluster/bus"
 )
 
@@ -52,6 +53,8 @@ type Config struct {
 	Domain string
 	// Authentication, ClientCA, TLSCert and TLSKey are files of the API server, see api.Config.
 	Authentication, ClientCA, TLSCert, TLSKey string
+	// Audit says what is written down of requests; the zero value means nothing.
+	Audit api.Audit
 	// Version is added to Kubernetes' version as build metadata.
 	Version string
 	// Off names controllers that shall not run, by the names in the catalog.

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/troupe-run/troupe/cluster"
+	"github.com/troupe-run/troupe/cluster/api"
 	"github.com/troupe-run/troupe/cluster/bus"
 	"github.com/troupe-run/troupe/node"
 	"github.com/troupe-run/troupe/node/host"
@@ -54,6 +55,7 @@ type upConfig struct {
 	logLevel          string
 	authentication    string
 	clientCA          string
+	audit             api.Audit
 	tlsCert, tlsKey   string
 
 	// binDir holds containerd and what goes with it; empty means the folder of this program.
@@ -109,6 +111,11 @@ troupe up on the same folder adopts them. troupe down stops the pods, too.`,
 	f.StringVar(&cfg.clientCA, "client-ca-file", "", "PEM file with further authorities whose client certificates are known; followed when it changes")
 	f.StringVar(&cfg.tlsCert, "tls-cert-file", "", "PEM file with a serving certificate of another authority; followed when it changes")
 	f.StringVar(&cfg.tlsKey, "tls-private-key-file", "", "PEM file with the key of --tls-cert-file")
+	f.StringVar(&cfg.audit.PolicyFile, "audit-policy-file", "", "file with an audit.k8s.io/v1 Policy: what is written down of requests")
+	f.StringVar(&cfg.audit.LogPath, "audit-log-path", "", "file that gets a line of JSON for each audit event; - is standard output")
+	f.IntVar(&cfg.audit.MaxAge, "audit-log-maxage", 0, "how many days older audit logs are kept; 0 means for ever")
+	f.IntVar(&cfg.audit.MaxBackups, "audit-log-maxbackup", 0, "how many older audit logs are kept; 0 means all")
+	f.IntVar(&cfg.audit.MaxSize, "audit-log-maxsize", 0, "megabytes after which the next audit log is begun; 0 means no limit")
 	return c
 }
 
@@ -150,6 +157,9 @@ func (c *upConfig) check() (pods, services netip.Prefix, err error) {
 	}
 	if (c.tlsCert == "") != (c.tlsKey == "") {
 		bad("tls-cert-file", errors.New("it and --tls-private-key-file go together"))
+	}
+	if err := c.audit.Check(); err != nil {
+		bad("audit-policy-file", err)
 	}
 	switch {
 	case c.memberAddr == "" && len(c.peers) > 0:
@@ -237,7 +247,7 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 	fmt.Fprintf(out, "troupe %s, Kubernetes API %s, on %s\n", version, kubernetesVersion, cfg.dataDir)
 	control := cluster.Config{
 		DataDir: cfg.dataDir, Region: bus.DefaultRegion, Listener: listener, NATSAddr: cfg.natsAddr, Outside: cfg.outside(), Member: cfg.nodeName, MemberAddr: cfg.memberAddr, Peers: cfg.peers,
-		Authentication: cfg.authentication, ClientCA: cfg.clientCA, TLSCert: cfg.tlsCert, TLSKey: cfg.tlsKey,
+		Authentication: cfg.authentication, ClientCA: cfg.clientCA, TLSCert: cfg.tlsCert, TLSKey: cfg.tlsKey, Audit: cfg.audit,
 		PodCIDR: pods, ServiceCIDR: services, Version: "troupe." + version, Step: p.step, Log: log,
 	}
 	if cfg.runtime == runtimeContainerd {

@@ -35,6 +35,8 @@ func TestCheckOfSettings(t *testing.T) {
 		{"small service range", func(c *upConfig) { c.serviceCIDR = "10.96.0.0/29" }, []string{"--service-cidr: ", "between /12 and /28"}},
 		{"large service range", func(c *upConfig) { c.serviceCIDR = "11.0.0.0/8" }, []string{"--service-cidr: ", "between /12 and /28"}},
 		{"certificate without key", func(c *upConfig) { c.tlsCert = "a.pem" }, []string{"--tls-cert-file: it and --tls-private-key-file go together"}},
+		{"audit log without a policy", func(c *upConfig) { c.audit.LogPath = "-" }, []string{"--audit-policy-file: ", "without a policy file nothing would be written"}},
+		{"no audit policy there", func(c *upConfig) { c.audit.PolicyFile = "/nope" }, []string{"--audit-policy-file: audit policy: open /nope"}},
 		{"overlap", func(c *upConfig) { c.serviceCIDR = "10.244.4.0/24" }, []string{"--service-cidr: it overlaps --pod-cidr 10.244.0.0/16"}},
 		{"several real nodes", func(c *upConfig) { c.nodes = 2 }, []string{"--nodes: more than one needs --runtime sim"}},
 		{"no simulated node", func(c *upConfig) { c.runtime, c.nodes = runtimeSim, -1 }, []string{"--nodes: there must be at least one"}},
