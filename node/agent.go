@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/troupe-run/troupe/actors/stage"
+	"github.com/troupe-run/troupe/node/eviction"
 	"github.com/troupe-run/troupe/node/link"
 	"github.com/troupe-run/troupe/node/pod"
 )
@@ -27,6 +28,9 @@ type Agent struct {
 	link  *link.Link
 	facts *atomic.Pointer[pod.Facts]
 	pods  *atomic.Pointer[pod.Pods]
+	// conditions are those of pressure, evictor who finds them out.
+	conditions atomic.Pointer[[]corev1.NodeConditionType]
+	evictor    atomic.Pointer[actor.PID]
 	// closers end what Start began, called in reverse order.
 	mu      sync.Mutex
 	closers []func(context.Context) error
@@ -65,6 +69,16 @@ func (a *Agent) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// admit says why a new pod is not let in.
+func (a *Agent) admit(p *corev1.Pod) (reason, message string) {
+	if list := a.conditions.Load(); list != nil {
+		if message = eviction.Refusal(*list, p); message != "" {
+			return eviction.Reason, message
+		}
+	}
+	return "", ""
+}
+
 // find looks a pod up; the agent may not have any yet.
 func (a *Agent) find(namespace, name string) (pod.View, bool) {
 	if p := a.pods.Load(); p != nil {
@@ -85,8 +99,13 @@ type agentConfig struct {
 	images func(ctx context.Context) ([]corev1.ContainerImage, error)
 	// collect removes unused images when the disk runs full; nil means never.
 	collect func(ctx context.Context) error
-	status  corev1.NodeStatus
-	clock   clock.PassiveClock
+	// gauge measures what the node has left; rules say when that is too little, and pressEvery how
+	// often to look: 0 means only when the agent is asked to.
+	gauge      gauge
+	rules      eviction.Rules
+	pressEvery time.Duration
+	status     corev1.NodeStatus
+	clock      clock.PassiveClock
 }
 
 // How often the machine is looked at, how often while it is ill, and when to retry to come up.
@@ -99,20 +118,21 @@ const (
 // agentActor brings a node up step by step and reports how it fares.
 //
 // Accepts: said (what the link says), runtimeHealth from the pods, imagePulled from the puller,
-// its own timers.
+// pressed from the evictor, its child, its own timers.
 // Sends:   what the link says on to the pods, once they are there.
 // Restart: comes up again; pods are adopted.
 type agentActor struct {
 	agentConfig
-	a       *Agent
-	waiting []link.Message // for the pods, until they are there
-	known   *link.Registered
-	rising  bool
-	looking bool
-	runtime string // why the runtime does not answer
-	network string // why the network is not up
-	machine health
-	look    *stage.Timer
+	a        *Agent
+	waiting  []link.Message // for the pods, until they are there
+	known    *link.Registered
+	rising   bool
+	looking  bool
+	runtime  string // why the runtime does not answer
+	network  string // why the network is not up
+	machine  health
+	pressure []corev1.NodeConditionType
+	look     *stage.Timer
 
 	imagesTimer *stage.Timer
 	imagesSoon  bool // the timer is that of a pull
@@ -121,6 +141,8 @@ type agentActor struct {
 type (
 	// said is a message of the link.
 	said struct{ msg link.Message }
+	// pressed says what the node is short of.
+	pressed struct{ conditions []corev1.NodeConditionType }
 	// runtimeHealth is what the pods hear of the runtime.
 	runtimeHealth struct{ err error }
 	lookDue       struct{}
@@ -152,10 +174,14 @@ func (g *agentActor) Receive(c actor.Context) {
 		g.check(c)
 		g.imagePulled(c)
 		stage.After(c, collectEvery, collectDue{})
+		g.startEvictor(c)
 	case said:
 		g.said(c, m.msg)
 	case runtimeHealth:
 		g.runtimeHealth(c, m.err)
+	case pressed:
+		g.pressure = m.conditions
+		g.report()
 	case lookDue:
 		g.check(c)
 	case upDue:
@@ -233,6 +259,20 @@ func (g *agentActor) runtimeHealth(c actor.Context, err error) {
 	}
 }
 
+// startEvictor lets a child watch over what the node has left.
+func (g *agentActor) startEvictor(c actor.Context) {
+	self := c.Self()
+	pid, err := c.SpawnNamed(newEvictor(evictorConfig{
+		node: g.name, rules: g.rules, gauge: g.gauge, every: g.pressEvery, pods: g.a.pods.Load, record: g.a.link.Record,
+		pressed:    func(list []corev1.NodeConditionType) { g.a.stage.Send(self, pressed{list}) },
+		conditions: &g.a.conditions, clock: g.clock, log: g.log,
+	}), "evictor")
+	if err != nil {
+		panic(fmt.Errorf("spawn evictor of %s: %w", g.name, err)) // names of children are ours alone
+	}
+	g.a.evictor.Store(pid)
+}
+
 // check measures the machine, now and regularly, and reports what changed.
 func (g *agentActor) check(c actor.Context) {
 	if g.measure == nil || g.looking {
@@ -259,6 +299,7 @@ func (g *agentActor) check(c actor.Context) {
 // report tells the control plane about conditions that changed.
 func (g *agentActor) report() {
 	h := g.machine
+	h.pressure = g.pressure
 	switch {
 	case h.notReady != "":
 	case g.runtime != "":

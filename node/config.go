@@ -6,12 +6,14 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
 
 	"github.com/troupe-run/troupe/actors/stage"
+	"github.com/troupe-run/troupe/node/eviction"
 	"github.com/troupe-run/troupe/node/link"
 )
 
@@ -46,6 +48,11 @@ type Config struct {
 	Taints []corev1.Taint
 	// MaxPods is how many pods the node takes; 0 means 110.
 	MaxPods int64
+	// EvictionHard are the thresholds below which pods are evicted; nil means eviction.Default.
+	EvictionHard []eviction.Threshold
+	// PressureTransition is for how long a condition of pressure stays after it was last seen; 0
+	// means five minutes.
+	PressureTransition time.Duration
 	// Services returns the services whose variables pods of a namespace get; nil means only the
 	// API's. It must not block.
 	Services func(namespace string) []*corev1.Service
@@ -100,8 +107,23 @@ func (c *Config) complete() {
 	if c.Step == nil {
 		c.Step = func(string, string) {}
 	}
+	completeEviction(&c.EvictionHard, &c.PressureTransition)
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}
+	}
+}
+
+// completeEviction fills in what kubelets do by default.
+func completeEviction(thresholds *[]eviction.Threshold, period *time.Duration) {
+	if *thresholds == nil {
+		list, err := eviction.Parse(eviction.Default)
+		if err != nil {
+			panic(err) // it is ours
+		}
+		*thresholds = list
+	}
+	if *period == 0 {
+		*period = transition
 	}
 }
 

@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/troupe-run/troupe/messages"
+	"github.com/troupe-run/troupe/node/image"
 	"github.com/troupe-run/troupe/node/pod"
 	"github.com/troupe-run/troupe/node/runtime"
 	"github.com/troupe-run/troupe/node/server"
@@ -22,47 +25,50 @@ type containers struct {
 func (c containers) pod(namespace, name string) (pod.View, error) {
 	v, ok := c.find(namespace, name)
 	if !ok {
-		return v, fmt.Errorf("pod %s/%s is not on this node: %w", namespace, name, messages.ErrNotFound)
+		return v, refusal{fmt.Sprintf("pod %q does not exist", name), messages.ErrNotFound}
 	}
 	return v, nil
 }
 
-func (c containers) container(of server.Container) (*pod.ContainerView, error) {
+// running finds the run that commands and streams go to.
+func (c containers) running(of server.Container) (pod.Run, error) {
 	v, err := c.pod(of.Namespace, of.Pod)
 	if err != nil {
-		return nil, err
+		return pod.Run{}, err
 	}
-	for i := range v.Containers {
-		if v.Containers[i].Name == of.Name {
-			return &v.Containers[i], nil
-		}
+	run, ok := v.Running(of.Name)
+	if !ok {
+		return run, refusal{fmt.Sprintf("container not found (%q)", of.Name), nil}
 	}
-	return nil, fmt.Errorf("container %q in pod %q is waiting to start: %w", of.Name, of.Pod, messages.ErrInvalid)
+	return run, nil
 }
 
-func (c containers) running(of server.Container) (*pod.ContainerView, error) {
-	x, err := c.container(of)
-	if err == nil && !x.Running {
-		err = fmt.Errorf("container %q in pod %q is not running: %w", of.Name, of.Pod, messages.ErrInvalid)
+// logged finds the run whose log is asked for.
+func (c containers) logged(of server.Container, previous bool) (pod.Run, error) {
+	v, err := c.pod(of.Namespace, of.Pod)
+	if err != nil {
+		return pod.Run{}, err
 	}
-	return x, err
+	id, err := logOf(v.Status, of, previous)
+	if err != nil {
+		return pod.Run{}, err
+	}
+	run, ok := v.Run(id)
+	if !ok { // its pod has ended and been cleared away
+		return run, refusal{fmt.Sprintf("unable to retrieve container logs for %s", id), messages.ErrInvalid}
+	}
+	return run, nil
 }
 
 func (c containers) Log(_ context.Context, of server.Container, previous bool) (server.Log, error) {
-	x, err := c.container(of)
+	run, err := c.logged(of, previous)
 	if err != nil {
 		return server.Log{}, err
 	}
-	if previous {
-		if x.Previous == nil {
-			return server.Log{}, fmt.Errorf("previous terminated container %q in pod %q not found: %w", of.Name, of.Pod, messages.ErrInvalid)
-		}
-		return server.Log{Path: x.Previous.LogPath}, nil
-	}
-	id := x.ID
-	return server.Log{Path: x.LogPath, Running: func() bool {
-		now, err := c.container(of)
-		return err == nil && now.ID == id && now.Running
+	return server.Log{Path: run.LogPath, Running: func() bool {
+		v, ok := c.find(of.Namespace, of.Pod)
+		now, here := v.Run(run.ID)
+		return ok && here && now.Running
 	}}, nil
 }
 
@@ -90,7 +96,7 @@ func (c containers) PortForward(ctx context.Context, namespace, name string) (se
 		return server.Target{}, err
 	}
 	if v.Sandbox == "" {
-		return server.Target{}, fmt.Errorf("pod %s/%s does not run: %w", namespace, name, messages.ErrInvalid)
+		return server.Target{}, noSandbox(name)
 	}
 	u, err := c.rt.PortForward(ctx, &cri.PortForwardRequest{PodSandboxId: v.Sandbox})
 	return target(u, err)
@@ -105,6 +111,77 @@ func target(raw string, err error) (server.Target, error) {
 		return server.Target{}, fmt.Errorf("parse the runtime's streaming address: %w", err)
 	}
 	return server.Target{URL: u}, nil
+}
+
+// refusal says in a kubelet's words why a request cannot be met; they reach the user as they are.
+// Its class chooses the code: none is 500.
+type refusal struct {
+	words string
+	class error
+}
+
+func (r refusal) Error() string { return r.words }
+func (r refusal) Unwrap() error { return r.class }
+
+func noSandbox(pod string) error {
+	return refusal{fmt.Sprintf("pod %q is not running", pod), messages.ErrInvalid}
+}
+
+// logOf names the run of a container whose log is shown: the one the status shows as running or
+// ended, else the last that ended, which is also what previous asks for while the next one waits.
+func logOf(st *corev1.PodStatus, of server.Container, previous bool) (id string, err error) {
+	no := func(format string, args ...any) (string, error) {
+		return "", refusal{fmt.Sprintf(format, args...), messages.ErrInvalid}
+	}
+	x := containerStatus(st, of.Name)
+	if x == nil {
+		return no("container %q in pod %q is not available", of.Name, of.Pod)
+	}
+	last := ""
+	if t := x.LastTerminationState.Terminated; t != nil {
+		last = bare(t.ContainerID)
+	}
+	switch {
+	case previous && last == "":
+		return no("previous terminated container %q in pod %q not found", of.Name, of.Pod)
+	case previous:
+		return last, nil
+	case x.State.Running != nil:
+		return bare(x.ContainerID), nil
+	case x.State.Terminated != nil && x.State.Terminated.ContainerID != "":
+		return bare(x.State.Terminated.ContainerID), nil
+	case last != "":
+		return last, nil
+	case x.State.Terminated != nil || x.LastTerminationState.Terminated != nil:
+		return no("container %q in pod %q is terminated", of.Name, of.Pod)
+	case x.State.Waiting == nil:
+		return no("container %q in pod %q is waiting to start - no logs yet", of.Name, of.Pod)
+	}
+	reason := x.State.Waiting.Reason
+	switch reason {
+	case image.ReasonPull:
+		reason = "image can't be pulled"
+	case image.ReasonPullBackOff:
+		reason = "trying and failing to pull image"
+	}
+	return no("container %q in pod %q is waiting to start: %s", of.Name, of.Pod, reason)
+}
+
+func containerStatus(st *corev1.PodStatus, name string) *corev1.ContainerStatus {
+	for _, list := range [][]corev1.ContainerStatus{st.ContainerStatuses, st.InitContainerStatuses, st.EphemeralContainerStatuses} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// bare is a container's ID without the name of its runtime.
+func bare(id string) string {
+	_, id, _ = strings.Cut(id, "://")
+	return id
 }
 
 var _ server.Containers = containers{}

@@ -13,16 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/troupe-run/troupe/node/eviction"
 )
 
-// Held back from pods for the system, as kubelets do by default: the eviction thresholds.
-const (
-	reservedMemory      = 100 << 20
-	reservedDiskPercent = 10
-)
-
-// capacity measures the machine.
-func capacity(dataDir string, maxPods int64) (total, allocatable corev1.ResourceList, err error) {
+// capacity measures the machine. What eviction would give back is held back from pods.
+func capacity(dataDir string, maxPods int64, hard []eviction.Threshold) (total, allocatable corev1.ResourceList, err error) {
 	memory, err := memInfo("MemTotal")
 	if err != nil {
 		return nil, nil, err
@@ -33,7 +29,8 @@ func capacity(dataDir string, maxPods int64) (total, allocatable corev1.Resource
 	}
 	disk := int64(fs.Blocks) * fs.Bsize
 	total = resourceList(int64(runtime.NumCPU())*1000, memory, disk, maxPods)
-	allocatable = resourceList(int64(runtime.NumCPU())*1000, memory-reservedMemory, disk*(100-reservedDiskPercent)/100, maxPods)
+	allocatable = resourceList(int64(runtime.NumCPU())*1000, memory-eviction.Reserved(hard, eviction.MemoryAvailable, memory),
+		disk-eviction.Reserved(hard, eviction.NodeFSAvailable, disk), maxPods)
 	return total, allocatable, nil
 }
 

@@ -9,11 +9,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/version"
+
+	"github.com/troupe-run/troupe/node/eviction"
 )
 
 func TestTheMachineIsMeasured(t *testing.T) {
 	t.Parallel()
-	total, allocatable, err := capacity(t.TempDir(), 110)
+	total, allocatable, err := capacity(t.TempDir(), 110, defaultThresholds(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,9 +35,15 @@ func TestTheMachineIsMeasured(t *testing.T) {
 	if ips := hostAddresses(); len(ips) == 0 || !ips[0].IsValid() {
 		t.Errorf("addresses = %v", ips)
 	}
-	if memoryLow() || pidsLow() {
-		t.Log("this machine is under pressure")
+}
+
+func defaultThresholds(t *testing.T) []eviction.Threshold {
+	t.Helper()
+	list, err := eviction.Parse(eviction.Default)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return list
 }
 
 func TestNodeConditions(t *testing.T) {
@@ -50,7 +58,7 @@ func TestNodeConditions(t *testing.T) {
 	if again := nodeConditions(health{}, later, well); !sameConditions(well, again) || !again[0].LastHeartbeatTime.Equal(&first) {
 		t.Errorf("nothing changed, but %+v", again)
 	}
-	ill := nodeConditions(health{notReady: "container runtime is down: gone", disk: true}, later, well)
+	ill := nodeConditions(health{notReady: "container runtime is down: gone", pressure: []corev1.NodeConditionType{corev1.NodeDiskPressure}}, later, well)
 	if ill[0].Status != corev1.ConditionFalse || ill[1].Reason != "KubeletHasDiskPressure" || ill[3].Message != "container runtime is down: gone" ||
 		!ill[3].LastTransitionTime.Equal(&later) || !ill[0].LastTransitionTime.Equal(&first) {
 		t.Errorf("an ill machine: %+v", ill)

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"runtime"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,19 +38,19 @@ func nodeAddresses(name string, ips []netip.Addr) []corev1.NodeAddress {
 
 // health is what the node's conditions are made of. Empty strings mean well.
 type health struct {
-	notReady           string // why no pod can run
-	memory, disk, pids bool   // under pressure
+	notReady string                     // why no pod can run
+	pressure []corev1.NodeConditionType // what the node is short of
 }
 
 // nodeConditions words a health as kubelets do. Times move only with a status, so that a node that
 // fares well writes nothing.
 func nodeConditions(h health, now metav1.Time, old []corev1.NodeCondition) []corev1.NodeCondition {
 	list := []corev1.NodeCondition{
-		pressure(corev1.NodeMemoryPressure, h.memory, "KubeletHasInsufficientMemory", "kubelet has insufficient memory available",
+		pressure(corev1.NodeMemoryPressure, h.pressure, "KubeletHasInsufficientMemory", "kubelet has insufficient memory available",
 			"KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-		pressure(corev1.NodeDiskPressure, h.disk, "KubeletHasDiskPressure", "kubelet has disk pressure",
+		pressure(corev1.NodeDiskPressure, h.pressure, "KubeletHasDiskPressure", "kubelet has disk pressure",
 			"KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-		pressure(corev1.NodePIDPressure, h.pids, "KubeletHasInsufficientPID", "kubelet has insufficient PID available",
+		pressure(corev1.NodePIDPressure, h.pressure, "KubeletHasInsufficientPID", "kubelet has insufficient PID available",
 			"KubeletHasSufficientPID", "kubelet has sufficient PID available"),
 		{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"},
 	}
@@ -71,8 +72,8 @@ func nodeConditions(h health, now metav1.Time, old []corev1.NodeCondition) []cor
 	return list
 }
 
-func pressure(t corev1.NodeConditionType, on bool, badReason, badMessage, goodReason, goodMessage string) corev1.NodeCondition {
-	if on {
+func pressure(t corev1.NodeConditionType, on []corev1.NodeConditionType, badReason, badMessage, goodReason, goodMessage string) corev1.NodeCondition {
+	if slices.Contains(on, t) {
 		return corev1.NodeCondition{Type: t, Status: corev1.ConditionTrue, Reason: badReason, Message: badMessage}
 	}
 	return corev1.NodeCondition{Type: t, Status: corev1.ConditionFalse, Reason: goodReason, Message: goodMessage}

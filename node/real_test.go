@@ -265,13 +265,13 @@ func ready(r link.PodReport) bool {
 func (m *machineUnderTest) log(p *corev1.Pod) string {
 	m.t.Helper()
 	v, ok := m.pods.Find(p.Namespace, p.Name)
-	if !ok || len(v.Containers) == 0 {
+	if !ok || len(v.Runs) == 0 {
 		m.t.Fatalf("%s has no containers", p.Name)
 	}
 	var b []byte
 	var err error
 	for range 50 { // the runtime copies the output on its own time
-		if b, err = os.ReadFile(v.Containers[0].LogPath); err == nil && len(b) > 0 {
+		if b, err = os.ReadFile(v.Runs[0].LogPath); err == nil && len(b) > 0 {
 			break
 		}
 		time.Sleep(20 * time.Millisecond)

@@ -22,6 +22,7 @@ import (
 	"github.com/troupe-run/troupe/actors/stage"
 	"github.com/troupe-run/troupe/messages"
 	"github.com/troupe-run/troupe/messages/stream"
+	"github.com/troupe-run/troupe/node/eviction"
 	"github.com/troupe-run/troupe/node/image"
 	"github.com/troupe-run/troupe/node/link"
 	"github.com/troupe-run/troupe/node/pod"
@@ -47,6 +48,10 @@ type SimConfig struct {
 	CPU, Memory, MaxPods int64
 	// Labels of all nodes, beside the ones every node has.
 	Labels map[string]string
+	// EvictionHard are the thresholds below which pods are evicted; nil means eviction.Default.
+	// PressureTransition is for how long a condition stays; 0 means five minutes.
+	EvictionHard       []eviction.Threshold
+	PressureTransition time.Duration
 	// Machines are runtimes by node name that run already, from [Sim.Machines] of an earlier life:
 	// their containers are adopted.
 	Machines map[string]*sim.Runtime
@@ -79,6 +84,7 @@ func (c *SimConfig) complete() {
 			*v = otherwise
 		}
 	}
+	completeEviction(&c.EvictionHard, &c.PressureTransition)
 	orElse(&c.CPU, 32)
 	orElse(&c.Memory, 64<<30)
 	orElse(&c.MaxPods, defaultMaxPods)
@@ -112,6 +118,7 @@ type SimNode struct {
 	number int
 	labels map[string]string
 	rt     atomic.Pointer[sim.Runtime]
+	burden atomic.Pointer[map[eviction.Signal]int64]
 }
 
 // Runtime returns the node's simulated runtime, nil before the node is registered. Tests make it
@@ -220,7 +227,7 @@ func (s *Sim) Add(name string, labels map[string]string) error {
 func (n *SimNode) start(cfg *SimConfig, hub *link.Hub) error {
 	// Nodes need addresses that differ, not ones that answer: 127.0.0.0/8 holds all there can be.
 	ip := netip.AddrFrom4([4]byte{127, byte(1 + n.number>>16), byte(n.number >> 8), byte(n.number)})
-	resources := resourceList(cfg.CPU*1000, cfg.Memory, 100<<30, cfg.MaxPods)
+	resources := resourceList(cfg.CPU*1000, cfg.Memory, simDisk, cfg.MaxPods)
 	n.facts.Store(&pod.Facts{HostIPs: []string{ip.String()}, Capacity: resources})
 	status := corev1.NodeStatus{
 		Capacity: resources, Allocatable: resources,
@@ -242,7 +249,10 @@ func (n *SimNode) start(cfg *SimConfig, hub *link.Hub) error {
 		}
 		return nil, nil
 	}
-	return startAgent(n.Agent, agentConfig{name: n.name, log: cfg.Log, up: up, images: images, status: status, clock: cfg.Clock}, lc)
+	return startAgent(n.Agent, agentConfig{
+		name: n.name, log: cfg.Log, up: up, images: images, status: status, clock: cfg.Clock,
+		gauge: simGauge{n, cfg.Memory}, rules: eviction.Rules{Thresholds: cfg.EvictionHard, Transition: cfg.PressureTransition},
+	}, lc)
 }
 
 // PowerOff ends the node as a power cut does: its containers have ended, too.
@@ -263,7 +273,7 @@ func (n *SimNode) up(cfg *SimConfig, resources corev1.ResourceList, r link.Regis
 	}
 	rt := n.rt.Load()
 	if rt == nil {
-		rt = sim.New(sim.Config{Node: n.name, PodCIDR: podCIDR, StartDelay: cfg.StartDelay, PullDelay: cfg.PullDelay, Clock: cfg.Clock})
+		rt = sim.New(sim.Config{Node: n.name, PodCIDR: podCIDR, StartDelay: cfg.StartDelay, PullDelay: cfg.PullDelay, Used: n.press, Clock: cfg.Clock})
 	}
 	puller, err := image.NewPuller(image.PullerConfig{Service: rt, Pulled: pulledInto(n.Agent), Clock: cfg.Clock, Log: cfg.Log})
 	if err != nil {
@@ -274,6 +284,7 @@ func (n *SimNode) up(cfg *SimConfig, resources corev1.ResourceList, r link.Regis
 		Node: n.name, Stage: n.stage, Runtime: rt, Control: n.link, Prober: rt,
 		Images: images{puller, n.link.Record}, Volumes: simVolumes{n.link},
 		Facts:       func() pod.Facts { return *n.facts.Load() },
+		Admit:       n.admit,
 		RuntimeName: "sim", Memory: resources.Memory().Value(), Refresh: -1,
 		Health: func(err error) { n.stage.Send(n.pid, runtimeHealth{err}) },
 		Clock:  cfg.Clock, Log: cfg.Log,

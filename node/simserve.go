@@ -31,12 +31,9 @@ func (s simContainers) Log(ctx context.Context, of server.Container, previous bo
 	if err != nil {
 		return l, err
 	}
-	x, err := s.container(of)
+	x, err := s.logged(of, previous)
 	if err != nil {
 		return l, err
-	}
-	if previous {
-		x = x.Previous
 	}
 	started := time.Time{}
 	if st, err := s.rt.ContainerStatus(ctx, x.ID); err == nil {
@@ -70,7 +67,7 @@ func (s simContainers) PortForward(_ context.Context, namespace, name string) (s
 		return server.Target{}, err
 	}
 	if v.Sandbox == "" {
-		return server.Target{}, fmt.Errorf("pod %s/%s does not run: %w", namespace, name, messages.ErrInvalid)
+		return server.Target{}, noSandbox(name)
 	}
 	return server.Target{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		opts, err := portforward.NewV4Options(r)

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/troupe-run/troupe/node/eviction"
 	"github.com/troupe-run/troupe/node/host"
 	"github.com/troupe-run/troupe/node/image"
 	"github.com/troupe-run/troupe/node/link"
@@ -57,10 +58,12 @@ func Start(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	if err != nil {
 		return nil, err
 	}
+	m.images = image.NewCollector(m.rt, cfg.Clock, cfg.Log)
 	err = startAgent(m.a, agentConfig{
 		name: cfg.Name, log: cfg.Log, up: m.up, measure: m.measure, status: status, clock: cfg.Clock,
 		images:  func(ctx context.Context) ([]corev1.ContainerImage, error) { return listImages(ctx, m.rt) },
-		collect: image.NewCollector(m.rt, cfg.Clock, cfg.Log).Collect,
+		collect: m.images.Collect,
+		gauge:   m, rules: eviction.Rules{Thresholds: cfg.EvictionHard, Transition: cfg.PressureTransition}, pressEvery: pressEvery,
 	}, link.Config{
 		Conn: cfg.Conn, Region: cfg.Region, Node: nodeObject(cfg.Name, cfg.Labels, cfg.Taints, status), DataDir: cfg.DataDir, Log: cfg.Log,
 	})
@@ -81,6 +84,8 @@ type machineNode struct {
 	rt       *runtime.CRI
 	version  *cri.VersionResponse
 	capacity corev1.ResourceList
+	images   *image.Collector
+	imageDir string // where the runtime keeps images, once it has said so
 	net      *network.Network
 	stopNet  func(context.Context) error
 }
@@ -122,7 +127,7 @@ func (m *machineNode) runtimeVersion() string {
 
 // firstStatus measures the machine and says that it is well, which Start has just seen.
 func (m *machineNode) firstStatus() (corev1.NodeStatus, error) {
-	total, allocatable, err := capacity(m.cfg.DataDir, m.cfg.MaxPods)
+	total, allocatable, err := capacity(m.cfg.DataDir, m.cfg.MaxPods, m.cfg.EvictionHard)
 	if err != nil {
 		return corev1.NodeStatus{}, err
 	}
@@ -166,7 +171,8 @@ func (m *machineNode) up(ctx context.Context, r link.Registered) (*pod.Pods, err
 		Facts:       func() pod.Facts { return *m.a.facts.Load() },
 		Services:    m.cfg.Services,
 		RuntimeName: m.version.GetRuntimeName(),
-		LogRoot:     filepath.Join(m.cfg.DataDir, "logs"),
+		LogRoot:     m.logs(),
+		Admit:       m.a.admit,
 		Memory:      m.capacity.Memory().Value(), MinOOMScore: lowestOOMScore(),
 		Parallel: parallelStarts,
 		Health:   func(err error) { m.a.stage.Send(m.a.pid, runtimeHealth{err}) },
@@ -185,6 +191,9 @@ func (m *machineNode) up(ctx context.Context, r link.Registered) (*pod.Pods, err
 	m.cfg.Step("pods", podCIDR.String())
 	return p, nil
 }
+
+// logs is where pods' logs go.
+func (m *machineNode) logs() string { return filepath.Join(m.cfg.DataDir, "logs") }
 
 // connect sets up the pod network, clears what a crash left of it, and starts the proxy.
 func (m *machineNode) connect(ctx context.Context, podCIDR netip.Prefix, cluster link.Cluster) error {

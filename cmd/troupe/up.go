@@ -22,6 +22,7 @@ import (
 	"github.com/troupe-run/troupe/cluster/api"
 	"github.com/troupe-run/troupe/cluster/bus"
 	"github.com/troupe-run/troupe/node"
+	"github.com/troupe-run/troupe/node/eviction"
 	"github.com/troupe-run/troupe/node/host"
 )
 
@@ -52,6 +53,8 @@ type upConfig struct {
 	containerdAddress string
 	podCIDR           string
 	serviceCIDR       string
+	evictionHard      string
+	pressurePeriod    time.Duration
 	logLevel          string
 	authentication    string
 	clientCA          string
@@ -106,6 +109,8 @@ troupe up on the same folder adopts them. troupe down stops the pods, too.`,
 	f.StringVar(&cfg.containerdAddress, "containerd-address", "", "socket of a containerd that runs already, instead of an own one")
 	f.StringVar(&cfg.podCIDR, "pod-cidr", "10.244.0.0/16", "addresses of pods; each node gets a /24 of it")
 	f.StringVar(&cfg.serviceCIDR, "service-cidr", "10.96.0.0/16", "addresses of services")
+	f.StringVar(&cfg.evictionHard, "eviction-hard", eviction.Default, "what a node keeps free: below it unused images and ended containers are removed, then pods evicted; empty means never")
+	f.DurationVar(&cfg.pressurePeriod, "eviction-pressure-transition-period", 5*time.Minute, "how long a node's pressure condition stays after it was last seen")
 	f.StringVar(&cfg.logLevel, "log-level", "warn", "what is logged to standard error: debug, info, warn or error")
 	f.StringVar(&cfg.authentication, "authentication-config", "", "file with an AuthenticationConfiguration: issuers of tokens, how far strangers get; followed when it changes")
 	f.StringVar(&cfg.clientCA, "client-ca-file", "", "PEM file with further authorities whose client certificates are known; followed when it changes")
@@ -155,6 +160,12 @@ func (c *upConfig) check() (pods, services netip.Prefix, err error) {
 	default:
 		bad("runtime", fmt.Errorf("%q is not known; choose containerd, sim or none", c.runtime))
 	}
+	if _, err := c.thresholds(); err != nil {
+		bad("eviction-hard", err)
+	}
+	if c.pressurePeriod < 0 {
+		bad("eviction-pressure-transition-period", errors.New("it must not be below 0"))
+	}
 	if (c.tlsCert == "") != (c.tlsKey == "") {
 		bad("tls-cert-file", errors.New("it and --tls-private-key-file go together"))
 	}
@@ -189,6 +200,12 @@ func (c *upConfig) check() (pods, services netip.Prefix, err error) {
 	return pods.Masked(), services.Masked(), errors.Join(errs...)
 }
 
+// thresholds are those of --eviction-hard, never nil.
+func (c *upConfig) thresholds() ([]eviction.Threshold, error) {
+	list, err := eviction.Parse(c.evictionHard)
+	return append([]eviction.Threshold{}, list...), err
+}
+
 // outside is the NATS of --nats-url, nil without it.
 func (c *upConfig) outside() *bus.Outside {
 	if c.natsURL == "" {
@@ -220,7 +237,10 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 	if cfg.dataDir, err = filepath.Abs(cfg.dataDir); err != nil {
 		return err
 	}
-	nodeCfg := node.Config{DataDir: cfg.dataDir, Name: cfg.nodeName, ContainerdAddress: cfg.containerdAddress, BinDir: cfg.binDir, Log: log}
+	nodeCfg := node.Config{DataDir: cfg.dataDir, Name: cfg.nodeName, ContainerdAddress: cfg.containerdAddress, BinDir: cfg.binDir, PressureTransition: cfg.pressurePeriod, Log: log}
+	if nodeCfg.EvictionHard, err = cfg.thresholds(); err != nil {
+		return err
+	}
 	if cfg.runtime == runtimeContainerd {
 		if err := host.Preflight(host.Config{DataDir: cfg.dataDir, BinDir: cfg.binDir, Address: cfg.containerdAddress, Log: log}); err != nil {
 			return err
@@ -291,22 +311,24 @@ func startNodes(ctx context.Context, cfg upConfig, nodeCfg node.Config, c *clust
 	case runtimeNone:
 		return nothing, nil
 	case runtimeSim:
-		return startSimulated(ctx, cfg, c, p, nodeCfg.Log)
+		return startSimulated(ctx, cfg.nodes, nodeCfg, c, p)
 	}
 	return startReal(ctx, nodeCfg, c, p)
 }
 
-func startSimulated(ctx context.Context, cfg upConfig, c *cluster.Cluster, p *progress, log *slog.Logger) (func(context.Context) error, error) {
+func startSimulated(ctx context.Context, nodes int, cfg node.Config, c *cluster.Cluster, p *progress) (func(context.Context) error, error) {
 	nc, err := c.Conn("simulated nodes")
 	if err != nil {
 		return nothing, err
 	}
-	sims, err := node.StartSim(ctx, node.SimConfig{Nodes: cfg.nodes, Region: c.Region(), Conn: nc, Stage: c.Stage(), Log: log})
+	sims, err := node.StartSim(ctx, node.SimConfig{
+		Nodes: nodes, Region: c.Region(), Conn: nc, Stage: c.Stage(), EvictionHard: cfg.EvictionHard, PressureTransition: cfg.PressureTransition, Log: cfg.Log,
+	})
 	if err != nil {
 		nc.Close()
 		return nothing, fmt.Errorf("start simulated nodes: %w", err)
 	}
-	p.step(fmt.Sprintf("%d simulated nodes", cfg.nodes), "")
+	p.step(fmt.Sprintf("%d simulated nodes", nodes), "")
 	return func(ctx context.Context) error {
 		defer nc.Close()
 		return sims.Close(ctx)

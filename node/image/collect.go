@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
+	"sync"
 	"time"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -31,12 +33,13 @@ type Store interface {
 	ImageDisk(ctx context.Context) (capacity, available int64, err error)
 }
 
-// Collector removes images that nobody uses when the disk runs full. It is not safe for concurrent
-// use.
+// Collector removes images that nobody uses when the disk runs full. It is safe for concurrent use.
 type Collector struct {
 	store Store
 	clock clock.PassiveClock
 	log   *slog.Logger
+
+	mu    sync.Mutex
 	known map[string]usage // by image ID
 }
 
@@ -54,6 +57,8 @@ var ErrDiskFull = errors.New("failed to garbage collect required amount of image
 // Collect looks which images are used, and removes others when the disk is filled to the high mark.
 // Call it regularly: it remembers who was used when.
 func (c *Collector) Collect(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	now := c.clock.Now()
 	list, err := c.survey(ctx, now)
 	if err != nil {
@@ -67,9 +72,31 @@ func (c *Collector) Collect(ctx context.Context) error {
 	if need == 0 {
 		return nil
 	}
+	freed, err := c.remove(ctx, condemned(list, need, now))
+	if freed < need {
+		err = errors.Join(err, fmt.Errorf("%w. Attempted to free %d bytes, but only found %d bytes eligible to free", ErrDiskFull, need, freed))
+	}
+	return err
+}
+
+// CollectAll removes every image that nobody uses, however much is free, but none that has come
+// lately.
+func (c *Collector) CollectAll(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.clock.Now()
+	list, err := c.survey(ctx, now)
+	if err != nil {
+		return fmt.Errorf("collect images: %w", err)
+	}
+	_, err = c.remove(ctx, condemned(list, math.MaxInt64, now))
+	return err
+}
+
+// remove removes images and returns how many bytes that freed.
+func (c *Collector) remove(ctx context.Context, list []candidate) (freed int64, err error) {
 	var errs []error
-	freed := int64(0)
-	for _, i := range condemned(list, need, now) {
+	for _, i := range list {
 		if err := c.store.RemoveImage(ctx, i.id); err != nil {
 			errs = append(errs, fmt.Errorf("collect images: %w", err))
 			continue
@@ -78,10 +105,7 @@ func (c *Collector) Collect(ctx context.Context) error {
 		delete(c.known, i.id)
 		freed += i.size
 	}
-	if freed < need {
-		errs = append(errs, fmt.Errorf("%w. Attempted to free %d bytes, but only found %d bytes eligible to free", ErrDiskFull, need, freed))
-	}
-	return errors.Join(errs...)
+	return freed, errors.Join(errs...)
 }
 
 // candidate is an image with what decides about it.

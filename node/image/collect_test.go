@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,5 +127,14 @@ func TestCollect(t *testing.T) {
 	s.stuck = ""
 	if err := look("a", "d"); err != nil {
 		t.Error(err)
+	}
+	for _, want := range []string{"a d", "a"} { // d is as fresh as can be, then not
+		if err := c.CollectAll(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := strings.Join(s.ids(), " "); got != want {
+			t.Errorf("left are %s, want %s", got, want)
+		}
+		clock.Step(5 * time.Minute)
 	}
 }

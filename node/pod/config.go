@@ -119,6 +119,9 @@ type Config struct {
 	Cgroups Cgroups
 	// Facts returns what may change. Required; it must not block.
 	Facts func() Facts
+	// Admit says why the node does not let a new pod in: a CamelCase reason and a text for users. A
+	// nil Admit, or an empty reason, lets it in. It must not block.
+	Admit func(p *corev1.Pod) (reason, message string)
 	// Services returns the services whose variables pods of a namespace get; nil means only the
 	// API's. It must not block.
 	Services func(namespace string) []*corev1.Service

@@ -76,8 +76,8 @@ func TestDebugARunningPod(t *testing.T) {
 			t.Fatalf("status = %+v\n%s", st, strings.Join(b.ctl.events, "\n"))
 		}
 		v, _ := b.pods.Find("default", "web")
-		if len(v.Containers) != 2 {
-			t.Errorf("exec finds %+v", v.Containers)
+		if _, ok := v.Running("debug"); !ok || len(v.Runs) != 2 {
+			t.Errorf("exec finds %+v", v.Runs)
 		}
 		pass(time.Hour)
 		c := b.status().EphemeralContainerStatuses[0]

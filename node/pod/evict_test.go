@@ -58,11 +58,113 @@ func TestAPodThatOutgrowsItsScratchIsEvicted(t *testing.T) {
 		if c := findCondition(st.Conditions, corev1.PodReady); c.Status != corev1.ConditionFalse || c.Reason != "PodFailed" {
 			t.Errorf("ready: %+v", c)
 		}
-		if c := findCondition(st.Conditions, corev1.DisruptionTarget); c == nil || c.Status != corev1.ConditionTrue || c.Reason != "TerminationByKubelet" {
-			t.Errorf("disruption: %+v", c)
+		if c := findCondition(st.Conditions, corev1.DisruptionTarget); c != nil {
+			t.Errorf("the pod's own fault is no disruption: %+v", c)
 		}
 		if b.ctl.count("Evicted") != 1 {
 			t.Errorf("events = %v", b.ctl.events)
+		}
+	})
+}
+
+func TestANodeInNeedEndsAPod(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := newTestPod("web", annotate("stop-after", "1h"))
+		b.want(p)
+		begin := time.Now()
+		b.pods.Evict(p.UID, "The node was low on resource: memory. ")
+		b.pods.Evict("nobody", "")
+		pass(10 * time.Second)
+		st := b.status()
+		if st.Phase != corev1.PodFailed || st.Reason != "Evicted" || st.Message != "The node was low on resource: memory. " {
+			t.Errorf("%s %s %q", st.Phase, st.Reason, st.Message)
+		}
+		if c := findCondition(st.Conditions, corev1.DisruptionTarget); c == nil || c.Status != corev1.ConditionTrue || c.Reason != "TerminationByKubelet" ||
+			c.Message != st.Message {
+			t.Errorf("disruption: %+v", c)
+		}
+		x := st.ContainerStatuses[0].State.Terminated
+		if x == nil || x.ExitCode != 137 || x.FinishedAt.Sub(begin) > 3*time.Second {
+			t.Errorf("its container: %+v", x)
+		}
+		if b.ctl.count("Evicted") != 1 {
+			t.Errorf("events = %v", b.ctl.events)
+		}
+		b.pods.Evict(p.UID, "once more")
+		pass(time.Minute)
+		if again := b.status(); again.Message != st.Message || b.ctl.count("Evicted") != 1 {
+			t.Errorf("a pod that has ended is evicted: %q %v", again.Message, b.ctl.events)
+		}
+	})
+}
+
+func TestEndedContainersAreReleased(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		done := newTestPod("done", policy(corev1.RestartPolicyNever), annotate("exit-after", "1s", "exit-code", "3"))
+		b.want(done)
+		b.want(newTestPod("web"))
+		pass(5 * time.Second)
+		if err := b.pods.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]int{"done": 0, "web": 1} {
+			if v, ok := b.pods.Find("default", name); !ok || len(v.Runs) != want {
+				t.Errorf("%s: %d runs are left, want %d", name, len(v.Runs), want)
+			} else if name == "done" && (v.Status.Phase != corev1.PodFailed || v.Status.ContainerStatuses[0].State.Terminated.ExitCode != 3) {
+				t.Errorf("%s: %+v", name, v.Status)
+			}
+		}
+		b.want(deleted(done, 0))
+		pass(time.Second)
+		if r := b.ctl.last(t); r.Name != "done" || !r.Finished {
+			t.Errorf("report = %+v", r)
+		}
+	})
+}
+
+func TestWhoIsNotLetIn(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		refused := ""
+		b.stop()
+		b.admit = func(p *corev1.Pod) (string, string) {
+			if p.Name == refused {
+				return "Evicted", "The node had condition: [DiskPressure]. "
+			}
+			return "", ""
+		}
+		b.start()
+		web := newTestPod("web")
+		b.want(web)
+		pass(time.Second)
+		web.Status = b.status()
+
+		refused = "late"
+		late := newTestPod("late")
+		b.want(late)
+		pass(time.Second)
+		st := b.status()
+		if st.Phase != corev1.PodFailed || st.Reason != "Evicted" || st.Message != "Pod was rejected: The node had condition: [DiskPressure]. " ||
+			len(st.ContainerStatuses) != 0 || findCondition(st.Conditions, corev1.DisruptionTarget) != nil {
+			t.Errorf("status = %+v", st)
+		}
+		if b.ctl.count("Evicted") != 1 || b.ctl.count(eventCreated) != 1 {
+			t.Errorf("events = %v", b.ctl.events)
+		}
+		b.want(deleted(late, 0))
+		pass(time.Second)
+		if r := b.ctl.last(t); r.Name != "late" || !r.Finished {
+			t.Errorf("report = %+v", r)
+		}
+
+		// Whoever was here before the agent came to life stays.
+		b.stop()
+		refused = "web"
+		b.start()
+		b.want(web)
+		b.synced()
+		pass(time.Minute)
+		if st := b.status(); st.Phase != corev1.PodRunning || b.ctl.count("Evicted") != 1 {
+			t.Errorf("after a restart: %+v", st)
 		}
 	})
 }

@@ -144,6 +144,7 @@ type bench struct {
 	groups   *cgroups
 	capacity corev1.ResourceList
 	logs     string
+	admit    func(*corev1.Pod) (reason, message string)
 }
 
 // inBubble runs a test on fake time with a node that the control plane has greeted.
@@ -166,7 +167,7 @@ func (b *bench) start() {
 	b.stage = stage.New(stage.Config{Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	cfg := Config{
 		Node: "n1", Stage: b.stage, Runtime: b.rt, Images: images{b.rt}, Volumes: b.vols, Control: b.ctl, Prober: b.rt,
-		Facts: func() Facts { return Facts{HostIPs: []string{"192.0.2.1"}, Capacity: b.capacity} }, RuntimeName: "sim", LogRoot: b.logs,
+		Facts: func() Facts { return Facts{HostIPs: []string{"192.0.2.1"}, Capacity: b.capacity} }, RuntimeName: "sim", LogRoot: b.logs, Admit: b.admit,
 	}
 	if b.groups != nil {
 		cfg.Cgroups = b.groups

@@ -43,8 +43,19 @@ type (
 	refreshDue struct{}
 	resizeDue  struct{}
 
+	// evicted says that the node needs what the pod uses; message is for users.
+	evicted struct{ message string }
+	// released says that the node needs the disk that ended containers take.
+	released struct{}
+
 	// delivered is a message of the link for the supervisor.
 	delivered struct{ msg link.Message }
+	// evict and release are evicted and released for the supervisor, which finds the pods.
+	evict struct {
+		uid     types.UID
+		message string
+	}
+	release struct{}
 	// finished tells the supervisor that nothing of a pod is left.
 	finished struct{ uid types.UID }
 	// resend asks the supervisor to say again what is wanted, after a restart of the pod actor.
@@ -59,4 +70,5 @@ type (
 
 func (wanted) CoalesceKey() any         { return wanted{} }
 func (unwanted) CoalesceKey() any       { return unwanted{} }
+func (released) CoalesceKey() any       { return released{} }
 func (objectsChanged) CoalesceKey() any { return objectsChanged{} }

@@ -19,7 +19,7 @@ import (
 
 // podActor owns one pod on this node.
 //
-// Accepts: wanted, unwanted, observed, objectsChanged from the supervisor; probed from its probes;
+// Accepts: wanted, unwanted, observed, objectsChanged, evicted, released from the supervisor; probed from its probes;
 // its own timers.
 // Sends:   finished and resend to the supervisor; reports and Events to the control plane.
 // Restart: asks the runtime and the supervisor anew; running containers are not touched.
@@ -67,6 +67,11 @@ func (p *podActor) Receive(c actor.Context) {
 		p.observe(c, m)
 	case objectsChanged:
 		p.objectsChanged(c)
+	case evicted:
+		p.evict(c, m.message)
+	case released:
+		p.s.released = true
+		p.reconcile(c)
 	case probed:
 		p.probed(c, m)
 	case wakeDue:
@@ -131,13 +136,17 @@ func (p *podActor) want(c actor.Context, in *corev1.Pod) {
 		}
 	}
 	p.asked = in
+	if p.s.pod == nil && p.isNew(&own) {
+		p.s.failed = p.admit(&own)
+		p.s.rejected = p.s.failed.reason != ""
+	}
 	p.allot(&own)
 	p.retryResize.Stop()
 	if p.retryResize = nil; p.s.resize.pending.reason == corev1.PodReasonDeferred {
 		p.retryResize = stage.After(c, retryResize, resizeDue{})
 	}
 	p.s.pod = &own
-	if own.DeletionTimestamp != nil || ended {
+	if own.DeletionTimestamp != nil || ended || p.s.rejected {
 		p.halt()
 	}
 	if p.refresh == nil && p.cfg.Refresh > 0 && len(own.Spec.Volumes) > 0 {
@@ -299,7 +308,7 @@ func (p *podActor) act(c actor.Context, a action) {
 
 // input is what work may read: immutable values only, for it runs off the actor.
 func (p *podActor) input(a action) input {
-	in := input{pod: p.s.pod, uid: p.s.uid, all: a.kind == sweepPod && (p.s.unwanted || p.s.pod == nil || p.s.pod.DeletionTimestamp != nil)}
+	in := input{pod: p.s.pod, uid: p.s.uid, all: a.kind == sweepPod && (p.s.released || p.s.unwanted || p.s.pod == nil || p.s.pod.DeletionTimestamp != nil)}
 	if b := p.s.live(); b != nil {
 		in.ips = b.ips
 		in.sandboxAttempt = b.attempt

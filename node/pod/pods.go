@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -51,6 +52,29 @@ func (p *Pods) Deliver(m link.Message) { p.cfg.Stage.Send(p.pid, delivered{m}) }
 // Close ends the actors and what they are doing. The pods' containers go on.
 func (p *Pods) Close(ctx context.Context) error { return p.cfg.Stage.Stop(ctx, p.pid) }
 
+// Evict ends a pod, within a second or so, because the node needs what it uses; message says so to
+// users. A pod that has ended, or is not here, is left alone.
+func (p *Pods) Evict(uid types.UID, message string) { p.cfg.Stage.Send(p.pid, evict{uid, message}) }
+
+// Release removes the containers of pods that have ended, and their logs: it is for a disk that is
+// full. It returns when they are gone or ctx ends.
+func (p *Pods) Release(ctx context.Context) error {
+	p.cfg.Stage.Send(p.pid, release{})
+	look := time.NewTicker(releaseLook)
+	defer look.Stop()
+	for slices.ContainsFunc(p.views.list(), func(v View) bool { return isTerminal(v.Status.Phase) && len(v.Runs) > 0 }) {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return fmt.Errorf("remove ended containers: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// releaseLook is how often Release looks whether all is gone.
+const releaseLook = 50 * time.Millisecond
+
 // Find returns the newest view of a pod.
 func (p *Pods) Find(namespace, name string) (View, bool) { return p.views.find(namespace, name) }
 
@@ -59,9 +83,9 @@ func (p *Pods) List() []View { return p.views.list() }
 
 // supervisor owns the set of pods of the node.
 //
-// Accepts: delivered (what the link says), finished and resend from pods, eventsBroke and its own
-// timers.
-// Sends:   wanted, unwanted, observed, objectsChanged to pods.
+// Accepts: delivered (what the link says), evict and release from the node, finished and resend from
+// pods, eventsBroke and its own timers.
+// Sends:   wanted, unwanted, observed, objectsChanged, evicted, released to pods.
 // Restart: reads the runtime anew and forgets what is wanted: Control tells again at the next
 // Synced; its pods are stopped with it, their containers go on.
 // Mailbox: bounded by the link's set and the runtime's events.
@@ -102,6 +126,16 @@ func (v *supervisor) Receive(c actor.Context) {
 		v.event(c, m.event)
 	case followDue:
 		v.follow(c)
+	case evict:
+		if e := v.entries[m.uid]; e != nil && e.pid != nil {
+			c.Send(e.pid, evicted{m.message})
+		}
+	case release:
+		for _, e := range v.entries {
+			if e.pid != nil {
+				c.Send(e.pid, released{})
+			}
+		}
 	case finished:
 		v.finished(c, m.uid)
 	case resend:

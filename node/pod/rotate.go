@@ -29,7 +29,7 @@ func (v *supervisor) rotate(c actor.Context) {
 	stage.Go(c, nil, callLimit, func(ctx context.Context) (struct{}, error) {
 		var errs []error
 		for _, w := range list {
-			for _, x := range w.Containers {
+			for _, x := range w.Runs {
 				if x.Running && x.LogPath != "" {
 					errs = append(errs, rotateLog(ctx, v.cfg.Runtime, x, v.cfg.Clock.Now(), maxLogSize))
 				}
@@ -46,7 +46,7 @@ func (v *supervisor) rotate(c actor.Context) {
 
 // rotateLog moves a log that is longer than limit aside as <path>.<time>, makes the runtime begin
 // a new one and removes the oldest.
-func rotateLog(ctx context.Context, rt runtime.Containers, x ContainerView, now time.Time, limit int64) error {
+func rotateLog(ctx context.Context, rt runtime.Containers, x Run, now time.Time, limit int64) error {
 	st, err := os.Stat(x.LogPath)
 	if err != nil || st.Size() < limit {
 		return nil // no log yet, or a short one

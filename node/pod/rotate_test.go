@@ -31,12 +31,12 @@ func TestLogsAreCutAndOldOnesRemoved(t *testing.T) {
 		}
 	}
 	write(99)
-	if err := rotateLog(t.Context(), rt, ContainerView{LogPath: path}, t0, 100); err != nil || rt.n != 0 {
+	if err := rotateLog(t.Context(), rt, Run{LogPath: path}, t0, 100); err != nil || rt.n != 0 {
 		t.Fatalf("a short log: %v, %d", err, rt.n)
 	}
 	for i := range 8 {
 		write(100 + i)
-		if err := rotateLog(t.Context(), rt, ContainerView{LogPath: path}, t0.Add(time.Duration(i)*time.Second), 100); err != nil {
+		if err := rotateLog(t.Context(), rt, Run{LogPath: path}, t0.Add(time.Duration(i)*time.Second), 100); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -22,6 +22,10 @@ type state struct {
 	start time.Time
 	// failed ends the pod for good when its reason is set.
 	failed failure
+	// disrupted says that it failed for the good of others, rejected that it was not let in at all.
+	disrupted, rejected bool
+	// released says that nobody needs the containers of a pod that ended any more.
+	released bool
 	// stopping is when the pod began to stop; zero while it should run.
 	stopping time.Time
 	// swept is 1 once volumes and cgroup are taken down after the end, 2 once the logs are too.

@@ -34,6 +34,12 @@ func statusOf(s *state, now time.Time, facts nodeFacts) corev1.PodStatus {
 		st.QOSClass = qos.GetPodQOS(pod)
 	}
 	v := statusView{s: s, now: now, facts: facts, ended: ended}
+	if s.rejected {
+		st.Phase, st.Message = corev1.PodFailed, "Pod was rejected: "+s.failed.message
+		v.addresses(&st)
+		st.Conditions = conditions(s, &st, now)
+		return st
+	}
 	over := v.initOver()
 	for i := range pod.Spec.InitContainers {
 		st.InitContainerStatuses = append(st.InitContainerStatuses, v.container(&pod.Spec.InitContainers[i], true, over))
@@ -369,7 +375,7 @@ func conditions(s *state, st *corev1.PodStatus, now time.Time) []corev1.PodCondi
 		containers,
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
 	}
-	if s.failed.reason == reasonEvicted {
+	if s.disrupted {
 		list = append(list, corev1.PodCondition{
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
 			Reason: corev1.PodReasonTerminationByKubelet, Message: s.failed.message,

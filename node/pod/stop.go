@@ -68,7 +68,7 @@ func (d *decision) dismantle(entirely bool) {
 			return
 		}
 	}
-	if entirely && len(s.sandboxes) > 0 {
+	if (entirely || s.released) && len(s.sandboxes) > 0 {
 		if s.network.waits(d.now) {
 			d.at(s.network.until)
 			return
@@ -76,7 +76,7 @@ func (d *decision) dismantle(entirely bool) {
 		d.do(action{kind: removeSandbox, id: s.sandboxes[0].id})
 		return
 	}
-	if s.swept == 0 || entirely && s.swept < 2 {
+	if s.swept == 0 || (entirely || s.released) && s.swept < 2 {
 		if s.volumes.waits(d.now) {
 			d.at(s.volumes.until)
 			return

@@ -3,26 +3,50 @@ package pod
 import (
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// View is what others may know of a pod that is on this node now.
+// View is what others may know of a pod that is on this node now. Nothing in it may be changed.
 type View struct {
 	UID             types.UID
 	Namespace, Name string
+	// Pod is the newest version wanted; its status is the one reported last.
+	Pod *corev1.Pod
+	// Status is the newest one, reported or not.
+	Status *corev1.PodStatus
 	// Sandbox is the ID of the sandbox that is ready, empty when there is none.
 	Sandbox string
-	// Containers of the pod, the newest run of each.
-	Containers []ContainerView
+	// Runs of the pod's containers that the runtime still has, the newest of each first.
+	Runs []Run
 }
 
-// ContainerView is the newest run of a container, and the one before it.
-type ContainerView struct {
-	Name     string
-	ID       string
-	Running  bool
-	LogPath  string
-	Previous *ContainerView
+// Run is one run of a container.
+type Run struct {
+	Container string
+	ID        string
+	Running   bool
+	LogPath   string
+}
+
+// Run returns a run by its ID.
+func (v *View) Run(id string) (Run, bool) {
+	for _, r := range v.Runs {
+		if r.ID == id {
+			return r, true
+		}
+	}
+	return Run{}, false
+}
+
+// Running returns the run of a container that is under way.
+func (v *View) Running(container string) (Run, bool) {
+	for _, r := range v.Runs {
+		if r.Container == container && r.Running {
+			return r, true
+		}
+	}
+	return Run{}, false
 }
 
 // views is the only state pod actors share with the outside: the newest view of each pod.
@@ -75,25 +99,16 @@ func (v *views) list() []View {
 
 // viewOf derives the view from what the actor knows.
 func (p *podActor) viewOf() View {
-	out := View{UID: p.s.uid, Namespace: p.s.pod.Namespace, Name: p.s.pod.Name}
+	out := View{UID: p.s.uid, Namespace: p.s.pod.Namespace, Name: p.s.pod.Name, Pod: p.s.pod, Status: p.last}
 	if b := p.s.live(); b != nil {
 		out.Sandbox = b.id
 	}
+	if len(p.s.containers) > 0 {
+		out.Runs = make([]Run, len(p.s.containers))
+	}
 	for i := range p.s.containers {
 		x := &p.s.containers[i]
-		if p.s.current(x.name) != x {
-			continue
-		}
-		w := viewContainer(x)
-		if prev := p.s.previous(x.name); prev != nil {
-			before := viewContainer(prev)
-			w.Previous = &before
-		}
-		out.Containers = append(out.Containers, w)
+		out.Runs[i] = Run{Container: x.name, ID: x.id, Running: x.running(), LogPath: x.logPath}
 	}
 	return out
-}
-
-func viewContainer(x *container) ContainerView {
-	return ContainerView{Name: x.name, ID: x.id, Running: x.running(), LogPath: x.logPath}
 }

@@ -231,22 +231,36 @@ func (c *CRI) RemoveImage(ctx context.Context, id string) error {
 	return wrap("remove image", gone(err))
 }
 
-// ImageDisk measures the disk that images are unpacked on, in bytes.
-func (c *CRI) ImageDisk(ctx context.Context) (capacity, available int64, err error) {
+// ImageDir returns the folder that images are unpacked below.
+func (c *CRI) ImageDir(ctx context.Context) (string, error) {
 	r, err := c.img.ImageFsInfo(ctx, &cri.ImageFsInfoRequest{})
 	if err != nil {
-		return 0, 0, wrap("measure images", err)
+		return "", wrap("measure images", err)
 	}
 	list := r.GetImageFilesystems()
 	if len(list) == 0 {
-		return 0, 0, fmt.Errorf("measure images: the runtime names no disk: %w", messages.ErrUnavailable)
+		return "", fmt.Errorf("measure images: the runtime names no disk: %w", messages.ErrUnavailable)
+	}
+	return list[0].GetFsId().GetMountpoint(), nil
+}
+
+// ImageDisk measures the disk that images are unpacked on, in bytes.
+func (c *CRI) ImageDisk(ctx context.Context) (capacity, available int64, err error) {
+	path, err := c.ImageDir(ctx)
+	if err != nil {
+		return 0, 0, err
 	}
 	var fs unix.Statfs_t
-	path := list[0].GetFsId().GetMountpoint()
 	if err := unix.Statfs(path, &fs); err != nil {
 		return 0, 0, fmt.Errorf("measure images on %s: %w", path, err)
 	}
 	return int64(fs.Blocks) * fs.Bsize, int64(fs.Bavail) * fs.Bsize, nil
+}
+
+// PodStats returns what each sandbox and the containers in it use.
+func (c *CRI) PodStats(ctx context.Context) ([]*cri.PodSandboxStats, error) {
+	r, err := c.rt.ListPodSandboxStats(ctx, &cri.ListPodSandboxStatsRequest{})
+	return r.GetStats(), wrap("measure pods", err)
 }
 
 func (c *CRI) PullImage(ctx context.Context, image *cri.ImageSpec, auth *cri.AuthConfig, sandbox *cri.PodSandboxConfig) (string, error) {

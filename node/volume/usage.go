@@ -25,24 +25,28 @@ func (m *Manager) Usage(ctx context.Context, pod *corev1.Pod) (map[string]int64,
 		if err != nil {
 			return nil, err
 		}
-		size, err := diskUsage(ctx, dir)
+		used, err := Measure(ctx, dir)
 		if err != nil {
 			return nil, fmt.Errorf("measure volume %s of pod %s: %w", v.Name, pod.UID, err)
 		}
 		if out == nil {
 			out = make(map[string]int64)
 		}
-		out[v.Name] = size
+		out[v.Name] = used.Bytes
 	}
 	return out, nil
 }
 
-// diskUsage adds up what the files below dir take on disk. A file with several names counts once;
-// what vanishes meanwhile does not count.
-func diskUsage(ctx context.Context, dir string) (int64, error) {
-	var total int64
+// Disk is what files take on disk: bytes, and how many they are.
+type Disk struct{ Bytes, Inodes int64 }
+
+// Measure adds up what dir and the files below it take on the disk that dir is on. A file with
+// several names counts once, what is mounted there not at all, nor what vanishes meanwhile.
+func Measure(ctx context.Context, dir string) (Disk, error) {
+	var total Disk
+	var device uint64
 	seen := make(map[[2]uint64]bool)
-	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -57,6 +61,15 @@ func diskUsage(ctx context.Context, dir string) (int64, error) {
 		if !ok {
 			return nil
 		}
+		if path == dir {
+			device = st.Dev
+		}
+		if st.Dev != device {
+			if e.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
+		}
 		if st.Nlink > 1 && !e.IsDir() {
 			id := [2]uint64{st.Dev, st.Ino}
 			if seen[id] {
@@ -64,7 +77,7 @@ func diskUsage(ctx context.Context, dir string) (int64, error) {
 			}
 			seen[id] = true
 		}
-		total += st.Blocks * 512
+		total = Disk{total.Bytes + st.Blocks*512, total.Inodes + 1}
 		return nil
 	})
 	return total, err

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-func TestDiskUsage(t *testing.T) {
+func TestMeasure(t *testing.T) {
 	dir := t.TempDir()
-	empty, err := diskUsage(t.Context(), dir)
+	empty, err := Measure(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,16 +27,19 @@ func TestDiskUsage(t *testing.T) {
 	if err := os.Symlink("/", filepath.Join(dir, "root")); err != nil {
 		t.Fatal(err)
 	}
-	got, err := diskUsage(t.Context(), dir)
-	if grown := got - empty; err != nil || grown < 1<<20 || grown >= 2<<20 {
-		t.Errorf("a file of 1 MiB with two names takes %d, %v", got-empty, err)
+	got, err := Measure(t.Context(), dir)
+	if grown := got.Bytes - empty.Bytes; err != nil || grown < 1<<20 || grown >= 2<<20 {
+		t.Errorf("a file of 1 MiB with two names takes %d, %v", got.Bytes-empty.Bytes, err)
 	}
-	if n, err := diskUsage(t.Context(), filepath.Join(dir, "none")); n != 0 || err != nil {
-		t.Errorf("nothing takes %d, %v", n, err)
+	if n := got.Inodes - empty.Inodes; n != 3 {
+		t.Errorf("a folder, a file and a link are %d", n)
+	}
+	if n, err := Measure(t.Context(), filepath.Join(dir, "none")); n != (Disk{}) || err != nil {
+		t.Errorf("nothing takes %v, %v", n, err)
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := diskUsage(over, dir); !errors.Is(err, context.Canceled) {
+	if _, err := Measure(over, dir); !errors.Is(err, context.Canceled) {
 		t.Errorf("when nobody waits any more: %v", err)
 	}
 }

@@ -58,6 +58,9 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 		return fmt.Errorf("start container: %s", msg)
 	}
 	c.state, c.started = cri.ContainerState_CONTAINER_RUNNING, r.now()
+	if r.cfg.Used != nil && c.uses() {
+		r.cfg.Used()
+	}
 	if d := delay(notes, "exit-after", name, -1); d >= 0 {
 		c.exit = time.AfterFunc(d, func() {
 			r.mu.Lock()

@@ -12,6 +12,8 @@
 //	troupe.run/sim-pull-delay    how long its image takes to pull
 //	troupe.run/sim-pull-error    its image cannot be pulled; the value is the runtime's message
 //	troupe.run/sim-exec-code     the code every command run in it exits with
+//	troupe.run/sim-memory, -disk, -processes
+//	                             what it uses while it runs, as quantities ("100Mi")
 //	troupe.run/sim-probe-startup, -readiness, -liveness
 //	                             "fail"; "after=3s": fails until then; "until=30s": fails from then
 //

@@ -29,6 +29,9 @@ type Config struct {
 	StartDelay time.Duration
 	// PullDelay is how long images take to pull unless annotated; zero means at once.
 	PullDelay time.Duration
+	// Used is told when a container starts that uses something; nil means nobody is. It must not
+	// block nor call the runtime.
+	Used func()
 	// Clock tells the time; nil means the real one.
 	Clock clock.PassiveClock
 }
