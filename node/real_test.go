@@ -337,6 +337,9 @@ func TestRealPods(t *testing.T) {
 		p := m.pod("deaf", []string{"deaf"}, func(p *corev1.Pod) { p.Spec.TerminationGracePeriodSeconds = &grace })
 		m.run(p)
 		m.await(p, "running", running)
+		if got := m.log(p); !strings.Contains(got, "deaf") { // only then is it
+			t.Fatalf("log = %q", got)
+		}
 		begin := time.Now()
 		r := m.remove(p)
 		if d := time.Since(begin); d < time.Second || d > 5*time.Second {

@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	err := newRoot().ExecuteContext(ctx)
 	stop()
 	var code exitCode
@@ -25,6 +25,16 @@ func main() {
 		fmt.Fprintln(os.Stderr, "troupe: "+oneLine(err))
 		os.Exit(1)
 	}
+}
+
+// endings are the signals that ask the program to end: with its terminal, too, unless it was started
+// with nohup.
+func endings() []os.Signal {
+	list := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		list = append(list, syscall.SIGHUP)
+	}
+	return list
 }
 
 // exitCode ends the program with a code; whatever there was to say has been said.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -86,7 +87,12 @@ troupe up on the same folder adopts them. troupe down stops the pods, too.`,
 					return err
 				}
 			}
-			return runUp(cmd.Context(), cfg, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			signal.Ignore(syscall.SIGPIPE) // whoever read what it prints may go; the cluster stays
+			err := runUp(cmd.Context(), cfg, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if cause := context.Cause(cmd.Context()); cause != nil && errors.Is(err, context.Canceled) {
+				err = fmt.Errorf("%w, before the cluster was ready: %w", cause, err)
+			}
+			return err
 		},
 	}
 	f := c.Flags()
@@ -289,7 +295,7 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 		}
 		select {
 		case <-ctx.Done():
-			fmt.Fprintln(out, "stopping; pods keep running until troupe down")
+			fmt.Fprintf(out, "%v: stopping; pods keep running until troupe down\n", context.Cause(ctx))
 		case err = <-c.Failed():
 			err = fmt.Errorf("the control plane failed: %w; start troupe up again", err)
 		}

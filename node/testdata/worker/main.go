@@ -30,6 +30,7 @@ func main() {
 		fmt.Println("stopped")
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
+		fmt.Println("deaf")
 		time.Sleep(time.Hour)
 	case "exit":
 		code, _ := strconv.Atoi(args[1])
