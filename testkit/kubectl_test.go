@@ -128,7 +128,7 @@ func TestKubectlReachesContainers(t *testing.T) {
 	wants(t, "failing exec", c.KubectlFails("exec", "web", "-c", "broken", "--", "false"), `exit code 3`)
 	c.Apply(`{apiVersion: v1, kind: Pod, metadata: {name: slow, annotations: {troupe.run/sim-start-delay: 1h}}, spec: {containers: [{name: web, image: "example/web:v1"}]}}`)
 	c.WaitFor("Pod slow", testkit.Waiting("ContainerCreating"))
-	wants(t, "logs of what is on its way", c.KubectlFails("logs", "slow"), `container "web" in pod "slow" is waiting to start: ContainerCreating$`)
+	wants(t, "logs of what is on its way", c.KubectlFails("logs", "slow"), `container "web" in pod "slow" is waiting to start: ContainerCreating\n`)
 	wants(t, "exec in what is on its way", c.KubectlFails("exec", "slow", "--", "true"), `unable to upgrade connection: container not found \("web"\)`)
 	wants(t, "exec in none", c.KubectlFails("exec", "none", "--", "true"), `pods "none" not found`)
 }
