@@ -24,6 +24,7 @@ type environment struct {
 // run is everything that goes into one run of a container beside its spec.
 type run struct {
 	attempt uint32
+	round   uint32
 	image   string
 	env     []*cri.KeyValue
 	mounts  []*cri.Mount
@@ -66,6 +67,9 @@ func containerConfig(p *corev1.Pod, c *corev1.Container, r run, env environment)
 		StdinOnce: c.StdinOnce,
 		Tty:       c.TTY,
 		Linux:     &cri.LinuxContainerConfig{Resources: resources(p, c, env.limits), SecurityContext: securityContext(p, c)},
+	}
+	if r.round > 0 {
+		out.Annotations[noteRound] = strconv.FormatUint(uint64(r.round), 10)
 	}
 	join(out.Linux.SecurityContext.NamespaceOptions, r.target)
 	if env.logs != "" {

@@ -43,8 +43,12 @@ type action struct {
 	reason string
 	// resize says that a container is stopped to start with other resources.
 	resize bool
-	// delay is the crash back-off this start has waited for.
+	// delay is the crash back-off this start has waited for; fresh says that it is no restart of a
+	// crashed container.
 	delay time.Duration
+	fresh bool
+	// round is the restart of all containers that the start belongs to.
+	round uint32
 }
 
 // plan is what decide wants done now, and when to decide again at the latest.
@@ -84,7 +88,7 @@ func (a *action) lane() string {
 // decide compares what is wanted with what is known and says what to do next. It changes nothing;
 // the same state gives the same plan.
 func decide(s *state, now time.Time) plan {
-	d := decision{s: s, now: now}
+	d := decision{s: s, now: now, round: s.round()}
 	d.readExited()
 	switch {
 	case s.pod == nil || s.unwanted || s.pod.DeletionTimestamp != nil:
@@ -109,6 +113,8 @@ type decision struct {
 	plan
 	s   *state
 	now time.Time
+	// round is the restart of all containers that is due; see restart.go.
+	round uint32
 }
 
 func (d *decision) do(a action) { d.actions = append(d.actions, a) }
@@ -150,6 +156,9 @@ func (d *decision) pastDeadline() bool {
 // run brings a pod that should run one step further.
 func (d *decision) run() {
 	d.tidy()
+	if d.restartAll() {
+		return
+	}
 	if d.done() {
 		d.stop = true
 		return
@@ -170,14 +179,14 @@ func (d *decision) done() bool {
 	spec := &d.s.pod.Spec
 	for i := range spec.InitContainers {
 		c := &spec.InitContainers[i]
-		if x := d.s.current(c.Name); !sidecar(c) && x != nil && x.exited() && x.read && x.code != 0 && !d.s.again(spec, c, x) {
+		if x := d.s.current(c.Name); !sidecar(c) && x != nil && x.exited() && x.read && x.code != 0 && !d.again(c, x) {
 			return true
 		}
 	}
 	for i := range spec.Containers {
 		c := &spec.Containers[i]
 		x := d.s.current(c.Name)
-		if x == nil || !x.exited() || !x.read || d.s.again(spec, c, x) {
+		if x == nil || !x.exited() || !x.read || d.again(c, x) {
 			return false
 		}
 	}
@@ -322,10 +331,11 @@ func (d *decision) initialized() bool {
 	return true
 }
 
-// inLive returns the newest attempt of a container when it belongs to the sandbox that is ready.
+// inLive returns the newest attempt of a container when it belongs to the sandbox that is ready and
+// to the restart of all that is due.
 func (d *decision) inLive(name string) *container {
 	b, x := d.s.live(), d.s.current(name)
-	if b == nil || x == nil || x.sandbox != b.id {
+	if b == nil || x == nil || x.sandbox != b.id || x.round < d.round {
 		return nil
 	}
 	return x
@@ -359,10 +369,10 @@ func (d *decision) regular() {
 		c := &spec.Containers[i]
 		x := d.inLive(c.Name)
 		if x == nil {
-			if old := d.s.current(c.Name); old == nil || !old.exited() || !old.read || d.s.again(spec, c, old) {
+			if old := d.s.current(c.Name); old == nil || !old.exited() || !old.read || d.again(c, old) {
 				d.start(c)
 			}
-		} else if x.exited() && x.read && d.s.again(spec, c, x) {
+		} else if x.exited() && x.read && d.again(c, x) {
 			d.start(c)
 		}
 		if l := d.s.busy(c.Name); l != nil && l.kind == startContainer || d.plans(startContainer, c.Name) {
@@ -387,19 +397,20 @@ func (d *decision) start(c *corev1.Container) {
 	if !d.free(c.Name) {
 		return
 	}
-	var delay time.Duration
-	attempt := uint32(0)
+	next := action{kind: startContainer, name: c.Name, round: d.round}
 	x := s.current(c.Name)
 	slot := s.glance(c.Name)
 	if x != nil {
 		if !x.exited() || !x.read {
 			return
 		}
-		var at time.Time
-		attempt = x.attempt + 1
-		if delay, at = slot.crash.next(x.started, x.finished); d.now.Before(at) {
-			d.at(at)
-			return
+		next.attempt = x.attempt + 1
+		if next.fresh = d.pulledAlong(c, x); !next.fresh {
+			var at time.Time
+			if next.delay, at = slot.crash.next(x.started, x.finished); d.now.Before(at) {
+				d.at(at)
+				return
+			}
 		}
 	}
 	if slot.wait.waits(d.now) {
@@ -411,46 +422,9 @@ func (d *decision) start(c *corev1.Container) {
 		return
 	}
 	if s.live() != nil && s.volumes.done && d.free(laneSandbox) {
-		d.do(action{kind: startContainer, name: c.Name, id: s.live().id, attempt: attempt, delay: delay})
+		next.id = s.live().id
+		d.do(next)
 	}
-}
-
-// again says whether a container that ended starts again, by the policy or because it was stopped
-// to do so.
-func (s *state) again(spec *corev1.PodSpec, c *corev1.Container, x *container) bool {
-	return s.glance(c.Name).resized == x.id || restarts(spec, c, x)
-}
-
-// restarts says whether the policy starts a container that ended again.
-func restarts(spec *corev1.PodSpec, c *corev1.Container, x *container) bool {
-	for _, rule := range c.RestartPolicyRules {
-		if rule.Action == corev1.ContainerRestartRuleActionRestart && matchesExit(rule.ExitCodes, x.code) {
-			return true
-		}
-	}
-	policy := spec.RestartPolicy
-	if c.RestartPolicy != nil {
-		policy = corev1.RestartPolicy(*c.RestartPolicy)
-	}
-	switch policy {
-	case corev1.RestartPolicyNever:
-		return false
-	case corev1.RestartPolicyOnFailure:
-		return x.code != 0
-	}
-	// An init container that succeeded is done whatever the policy.
-	return true
-}
-
-func matchesExit(on *corev1.ContainerRestartRuleOnExitCodes, code int32) bool {
-	if on == nil {
-		return false
-	}
-	in := false
-	for _, v := range on.Values {
-		in = in || v == code
-	}
-	return in == (on.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn)
 }
 
 // sidecar says whether an init container runs beside the others for the pod's whole life.

@@ -15,7 +15,7 @@ import (
 func (fx *effects) startContainer(ctx context.Context, a action, in input) (outcome, error) {
 	p, c := in.pod, findContainer(in.pod, a.name)
 	next := in.crash
-	if a.attempt > 0 {
+	if a.attempt > 0 && !a.fresh {
 		next = in.crash.after(a.delay)
 	}
 	id, err := fx.create(ctx, a, in, c, next)
@@ -94,7 +94,7 @@ func (fx *effects) create(ctx context.Context, a action, in input, c *corev1.Con
 			return "", &Trouble{Reason: reasonCreate, Message: err.Error()}
 		}
 	}
-	cfg := containerConfig(p, c, run{attempt: a.attempt, image: in.image, env: vars, mounts: mounts, backoff: next.delay, target: in.target.id}, env)
+	cfg := containerConfig(p, c, run{attempt: a.attempt, round: a.round, image: in.image, env: vars, mounts: mounts, backoff: next.delay, target: in.target.id}, env)
 	if wantsNonRoot(p, c) {
 		image, err := fx.cfg.Runtime.ImageStatus(ctx, &cri.ImageSpec{Image: in.image})
 		if err == nil {

@@ -125,6 +125,7 @@ type sandbox struct {
 type container struct {
 	id, name, sandbox string
 	attempt           uint32
+	round             uint32 // see restart.go
 	state             cri.ContainerState
 	created           time.Time
 	started           time.Time
@@ -319,6 +320,7 @@ const (
 	noteTerminationHow  = "io.kubernetes.container.terminationMessagePolicy"
 	noteGrace           = "io.kubernetes.pod.terminationGracePeriod"
 	noteBackoff         = "troupe.run/restart-back-off"
+	noteRound           = "troupe.run/restart-round"
 	noteNode            = "troupe.run/node"
 )
 
@@ -352,6 +354,9 @@ func containerStatus(st *cri.ContainerStatus, sandbox string) container {
 	}
 	if n, err := strconv.ParseUint(notes[noteRestarts], 10, 32); err == nil {
 		c.attempt = uint32(n)
+	}
+	if n, err := strconv.ParseUint(notes[noteRound], 10, 32); err == nil {
+		c.round = uint32(n)
 	}
 	if d, err := time.ParseDuration(notes[noteBackoff]); err == nil {
 		c.backoff = d

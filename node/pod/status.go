@@ -33,7 +33,7 @@ func statusOf(s *state, now time.Time, facts nodeFacts) corev1.PodStatus {
 	if st.QOSClass == "" {
 		st.QOSClass = qos.GetPodQOS(pod)
 	}
-	v := statusView{s: s, now: now, facts: facts, ended: ended}
+	v := statusView{s: s, now: now, facts: facts, ended: ended, round: s.round()}
 	if s.rejected {
 		st.Phase, st.Message = corev1.PodFailed, "Pod was rejected: "+s.failed.message
 		v.addresses(&st)
@@ -63,7 +63,7 @@ func statusOf(s *state, now time.Time, facts nodeFacts) corev1.PodStatus {
 		st.Phase, st.Reason, st.Message = pod.Status.Phase, pod.Status.Reason, pod.Status.Message
 	}
 	v.addresses(&st)
-	st.Conditions = conditions(s, &st, now)
+	st.Conditions = conditions(s, &st, now, v.restartCondition(&st)...)
 	return st
 }
 
@@ -87,6 +87,7 @@ type statusView struct {
 	now   time.Time
 	facts nodeFacts
 	ended bool
+	round uint32
 }
 
 func (v *statusView) addresses(st *corev1.PodStatus) {
@@ -238,10 +239,10 @@ func (v *statusView) restartsSoon(c *corev1.Container, x *container, init bool) 
 	if !x.read || !v.s.stopping.IsZero() || v.s.unwanted || v.s.pod.DeletionTimestamp != nil || isTerminal(v.s.pod.Status.Phase) {
 		return false
 	}
-	if init && !sidecar(c) && x.code == 0 {
+	if init && !sidecar(c) && x.code == 0 && x.round == v.round {
 		return false
 	}
-	return v.s.again(&v.s.pod.Spec, c, x)
+	return v.s.again(c, x, v.round)
 }
 
 func (v *statusView) ready(c *corev1.Container, x *container, started, init bool) bool {
@@ -267,6 +268,9 @@ func (v *statusView) waiting(c *corev1.Container, slot slot, init, initOver bool
 				"back-off %s restarting failed container=%s pod=%s", delay, c.Name, fullName(s.pod))}
 		}
 	}
+	if x := s.current(c.Name); x != nil && x.exited() && x.round < v.round {
+		return &corev1.ContainerStateWaiting{Reason: reasonRestartingAll, Message: messageRestartingAll}
+	}
 	if len(s.pod.Spec.InitContainers) > 0 && !initOver {
 		return &corev1.ContainerStateWaiting{Reason: reasonInitializing}
 	}
@@ -283,8 +287,14 @@ func (v *statusView) terminated(x *container) *corev1.ContainerStateTerminated {
 			reason = "Error"
 		}
 	}
+	message := x.message
+	if x.code == 137 && x.round < v.round && reason == "Error" {
+		if reason = reasonRestartingAll; message == "" {
+			message = messageRestartingAll
+		}
+	}
 	return &corev1.ContainerStateTerminated{
-		ExitCode: x.code, Reason: reason, Message: x.message, ContainerID: v.facts.runtime + "://" + x.id,
+		ExitCode: x.code, Reason: reason, Message: message, ContainerID: v.facts.runtime + "://" + x.id,
 		StartedAt: metav1.NewTime(x.started), FinishedAt: metav1.NewTime(x.finished),
 	}
 }
@@ -301,7 +311,7 @@ func phaseOf(spec *corev1.PodSpec, init, regular []corev1.ContainerStatus, ended
 				pendingInit++
 			}
 		case t != nil && t.ExitCode == 0:
-		case t != nil && !ended && restarts(spec, c, &container{code: t.ExitCode}):
+		case t != nil && !ended && restarts(spec, c, t.ExitCode):
 			pendingInit++
 		case t != nil:
 			failedInit++
@@ -354,15 +364,15 @@ func phaseOf(spec *corev1.PodSpec, init, regular []corev1.ContainerStatus, ended
 func again(spec *corev1.PodSpec, regular []corev1.ContainerStatus) bool {
 	for i := range regular {
 		t := regular[i].State.Terminated
-		if t == nil || restarts(spec, &spec.Containers[i], &container{code: t.ExitCode}) {
+		if t == nil || restarts(spec, &spec.Containers[i], t.ExitCode) {
 			return true
 		}
 	}
 	return false
 }
 
-// conditions derives the conditions the kubelet owns and keeps the others.
-func conditions(s *state, st *corev1.PodStatus, now time.Time) []corev1.PodCondition {
+// conditions derives the conditions the kubelet owns, more among them, and keeps the others.
+func conditions(s *state, st *corev1.PodStatus, now time.Time, more ...corev1.PodCondition) []corev1.PodCondition {
 	network := corev1.PodCondition{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionFalse}
 	if s.live() != nil {
 		network.Status = corev1.ConditionTrue
@@ -381,7 +391,7 @@ func conditions(s *state, st *corev1.PodStatus, now time.Time) []corev1.PodCondi
 			Reason: corev1.PodReasonTerminationByKubelet, Message: s.failed.message,
 		})
 	}
-	list = append(list, resizeConditions(s)...)
+	list = append(append(list, more...), resizeConditions(s)...)
 	old := s.pod.Status.Conditions
 	for i := range list {
 		c := &list[i]

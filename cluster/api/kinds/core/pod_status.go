@@ -2,6 +2,7 @@ package core
 
 import (
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -36,8 +37,10 @@ func validatePodStatus(pod, old *corev1.Pod) field.ErrorList {
 	if was.QOSClass != "" && s.QOSClass != was.QOSClass {
 		errs = append(errs, field.Invalid(path.Child("qosClass"), s.QOSClass, "field is immutable"))
 	}
-	errs = append(errs, stateTransitions(s.ContainerStatuses, was.ContainerStatuses, pod.Spec.Containers, pod.Spec.RestartPolicy, path.Child("containerStatuses"))...)
-	errs = append(errs, stateTransitions(s.InitContainerStatuses, was.InitContainerStatuses, pod.Spec.InitContainers, pod.Spec.RestartPolicy, path.Child("initContainerStatuses"))...)
+	if !restartsAll(&pod.Spec) {
+		errs = append(errs, stateTransitions(s.ContainerStatuses, was.ContainerStatuses, pod.Spec.Containers, pod.Spec.RestartPolicy, path.Child("containerStatuses"))...)
+		errs = append(errs, stateTransitions(s.InitContainerStatuses, was.InitContainerStatuses, pod.Spec.InitContainers, pod.Spec.RestartPolicy, path.Child("initContainerStatuses"))...)
+	}
 	errs = append(errs, stateTransitions(s.EphemeralContainerStatuses, was.EphemeralContainerStatuses, nil, corev1.RestartPolicyNever, path.Child("ephemeralContainerStatuses"))...)
 	if len(s.PodIPs) > 0 {
 		ips := make([]string, len(s.PodIPs))
@@ -83,6 +86,20 @@ func stateTransitions(now, was []corev1.ContainerStatus, specs []corev1.Containe
 		}
 	}
 	return errs
+}
+
+// restartsAll says whether a container may bring all others back to life, by a rule.
+func restartsAll(spec *corev1.PodSpec) bool {
+	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range list {
+			if slices.ContainsFunc(list[i].RestartPolicyRules, func(r corev1.ContainerRestartRule) bool {
+				return r.Action == corev1.ContainerRestartRuleActionRestartAllContainers
+			}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func mayRestart(s corev1.ContainerStatus, specs []corev1.Container, pod corev1.RestartPolicy) bool {

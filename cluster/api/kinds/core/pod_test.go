@@ -383,6 +383,20 @@ func TestPodStatus(t *testing.T) {
 			}
 		})
 	}
+	t.Run("restart of all", func(t *testing.T) {
+		t.Parallel()
+		never := corev1.ContainerRestartPolicyNever
+		old := testPod(func(p *corev1.Pod) {
+			p.Spec.RestartPolicy = corev1.RestartPolicyNever
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "watcher", RestartPolicy: &never, RestartPolicyRules: []corev1.ContainerRestartRule{{
+				Action: corev1.ContainerRestartRuleActionRestartAllContainers, ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: "In", Values: []int32{42}},
+			}}})
+		})
+		old.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "web", State: ended}}
+		pod := old.DeepCopy()
+		pod.Status.ContainerStatuses[0].State = running
+		kindtest.Want(t, kindtest.Sub(Pod().Status, pod, old))
+	})
 	t.Run("addresses agree", func(t *testing.T) {
 		t.Parallel()
 		old := testPod()
