@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -12,10 +13,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
 )
 
 // TestHelm takes a chart through its life: install, test, upgrade, an upgrade whose hook fails,
-// rollback, uninstall.
+// rollback, uninstall. Its definitions are there before what they define, and stay when it goes.
 func TestHelm(t *testing.T) {
 	t.Parallel()
 	const namespace, name, timeout = "helm", "shop", time.Minute
@@ -39,6 +42,24 @@ func TestHelm(t *testing.T) {
 		}
 		return cm.Data["color"]
 	}
+	config, err := shared.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	custom := dynamic.NewForConfigOrDie(config)
+	definitions := custom.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	prices := custom.Resource(schema.GroupVersionResource{Group: "shop.example.com", Version: "v1", Resource: "prices"}).Namespace(namespace)
+	price := func(want string) {
+		t.Helper()
+		p, err := prices.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			t.Errorf("price: %v", err)
+			return
+		}
+		if got := fmt.Sprint(p.Object["spec"]); got != want {
+			t.Errorf("price is %s, want %s", got, want)
+		}
+	}
 	succeeded := func(hook string) {
 		t.Helper()
 		pod, err := client.CoreV1().Pods(namespace).Get(ctx, name+"-"+hook, metav1.GetOptions{})
@@ -56,6 +77,7 @@ func TestHelm(t *testing.T) {
 	if r.Info.Status != release.StatusDeployed || !strings.Contains(r.Info.Notes, "shop is blue") {
 		t.Errorf("installed: %+v", r.Info)
 	}
+	price("map[cents:250 currency:EUR]")
 	succeeded("pre-install")
 	succeeded("post-install")
 	if d, err := client.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{}); err != nil || d.Status.ReadyReplicas != 2 {
@@ -78,13 +100,17 @@ func TestHelm(t *testing.T) {
 		_, err := u.RunWithContext(ctx, name, chart, values)
 		return err
 	}
-	if err := upgrade(map[string]any{"color": "red", "replicas": 3}); err != nil {
+	if err := upgrade(map[string]any{"color": "red", "replicas": 3, "cents": 300}); err != nil {
 		t.Fatalf("upgrade: %v", err)
 	}
 	if d, err := client.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{}); err != nil || d.Status.ReadyReplicas != 3 || color() != "red" {
 		t.Errorf("after the upgrade: %s, %+v, %v", color(), d.Status, err)
 	}
-	if err := upgrade(map[string]any{"color": "black", "fail": true}); err == nil || !strings.Contains(err.Error(), "pre-upgrade") {
+	price("map[cents:300 currency:EUR]")
+	if err := upgrade(map[string]any{"color": "red", "replicas": 3, "cents": 0}); err == nil || !strings.Contains(err.Error(), "spec.cents") {
+		t.Errorf("an upgrade to what the definition does not allow: %v", err)
+	}
+	if err := upgrade(map[string]any{"color": "black", "cents": 300, "fail": true}); err == nil || !strings.Contains(err.Error(), "pre-upgrade") {
 		t.Errorf("an upgrade whose hook fails: %v", err)
 	}
 	if color() != "red" {
@@ -99,8 +125,9 @@ func TestHelm(t *testing.T) {
 	if d, err := client.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{}); err != nil || *d.Spec.Replicas != 2 || color() != "blue" {
 		t.Errorf("after the rollback: %s, %+v, %v", color(), d.Spec.Replicas, err)
 	}
+	price("map[cents:250 currency:EUR]")
 	history, err := action.NewHistory(cfg).Run(name)
-	if err != nil || len(history) != 4 {
+	if err != nil || len(history) != 5 {
 		t.Errorf("history of %d, %v", len(history), err)
 	}
 
@@ -114,5 +141,11 @@ func TestHelm(t *testing.T) {
 	}
 	if secrets, err := client.CoreV1().Secrets(namespace).List(ctx, metav1.ListOptions{LabelSelector: "owner=helm"}); err != nil || len(secrets.Items) > 0 {
 		t.Errorf("%d secrets of the release are left, %v", len(secrets.Items), err)
+	}
+	if _, err := prices.Get(ctx, name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the price after the uninstall: %v", err)
+	}
+	if err := definitions.Delete(ctx, "prices.shop.example.com", metav1.DeleteOptions{}); err != nil {
+		t.Errorf("the definition did not stay: %v", err)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -114,17 +113,6 @@ func TestInformersOverRestarts(t *testing.T) {
 
 	// Every write is tried until it is done; what happened to those that a kill cut off is known then.
 	maps := kubernetes.NewForConfigOrDie(cfg).CoreV1().ConfigMaps("default")
-	until := func(what string, fn func(context.Context) error) {
-		t.Helper()
-		var last error
-		err := wait.PollUntilContextCancel(ctx, 20*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-			last = fn(ctx)
-			return last == nil, nil
-		})
-		if err != nil {
-			t.Fatalf("%s: %v (%v)", what, err, last)
-		}
-	}
 	const rounds, each = 3, 40
 	for round := range rounds {
 		restarted := make(chan error, 1)
@@ -143,19 +131,19 @@ func TestInformersOverRestarts(t *testing.T) {
 					restarted <- err
 				}()
 			}
-			until("create", func(ctx context.Context) error {
+			until(ctx, t, "create", func(ctx context.Context) error {
 				_, err := maps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 				if apierrors.IsAlreadyExists(err) {
 					return nil
 				}
 				return err
 			})
-			until("update", func(ctx context.Context) error {
+			until(ctx, t, "update", func(ctx context.Context) error {
 				_, err := maps.Update(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"v": name}}, metav1.UpdateOptions{})
 				return err
 			})
 			if i%2 == 0 {
-				until("delete", func(ctx context.Context) error {
+				until(ctx, t, "delete", func(ctx context.Context) error {
 					err := maps.Delete(ctx, name, metav1.DeleteOptions{})
 					if apierrors.IsNotFound(err) {
 						return nil
@@ -167,7 +155,7 @@ func TestInformersOverRestarts(t *testing.T) {
 		if err := <-restarted; err != nil {
 			t.Fatal(err)
 		}
-		until("the informer knows what the server does", func(ctx context.Context) error {
+		until(ctx, t, "the informer knows what the server does", func(ctx context.Context) error {
 			stored, err := maps.List(ctx, metav1.ListOptions{})
 			if err != nil {
 				return err
