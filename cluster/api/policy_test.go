@@ -3,6 +3,8 @@ package api_test
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,8 +12,10 @@ import (
 
 	registration "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
@@ -226,5 +230,98 @@ func TestAuditSettingsAreChecked(t *testing.T) {
 				t.Errorf("more than one line: %v", err)
 			}
 		})
+	}
+}
+
+// TestParamsOfPoliciesMustBeReadable: by the message of a policy its author would read any object.
+func TestParamsOfPoliciesMustBeReadable(t *testing.T) {
+	t.Parallel()
+	c, ctx := start(t), t.Context()
+	c.define(t, widgets)
+	w := c.Local("test")
+	must(w.Create(ctx, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "author"}, Rules: []rbacv1.PolicyRule{
+		{Verbs: []string{"*"}, APIGroups: []string{registration.GroupName}, Resources: []string{"*"}},
+		{Verbs: []string{"get", "list"}, APIGroups: []string{"example.com"}, Resources: []string{"widgets"}},
+	}}))
+	must(w.Create(ctx, bindTo("author", "ann")))
+	must(w.Create(ctx, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "one"}, Rules: []rbacv1.PolicyRule{
+		{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{"mine"}}}}))
+	must(w.Create(ctx, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "one"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "one"},
+		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: "ann"}}}))
+	admin, ann := c.client.AdmissionregistrationV1(), c.clientAs(t, "ann").AdmissionregistrationV1()
+
+	validating := func(name string, kind *registration.ParamKind) *registration.ValidatingAdmissionPolicy {
+		return &registration.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: registration.ValidatingAdmissionPolicySpec{
+			ParamKind: kind, MatchConstraints: aboutConfigMaps(), Validations: []registration.Validation{{Expression: "true"}}}}
+	}
+	mutating := func(name string, kind *registration.ParamKind) *registration.MutatingAdmissionPolicy {
+		return &registration.MutatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: registration.MutatingAdmissionPolicySpec{
+			ParamKind: kind, MatchConstraints: aboutConfigMaps(), ReinvocationPolicy: registration.NeverReinvocationPolicy, Mutations: []registration.Mutation{{
+				PatchType: registration.PatchTypeApplyConfiguration, ApplyConfiguration: &registration.ApplyConfiguration{Expression: "Object{}"}}}}}
+	}
+	refused := func(what string, err error, path, text string) {
+		t.Helper()
+		var status apierrors.APIStatus
+		if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil || len(status.Status().Details.Causes) != 1 {
+			t.Errorf("%s: %v, want one cause", what, err)
+			return
+		}
+		if cause := status.Status().Details.Causes[0]; cause.Field != path || cause.Type != metav1.CauseTypeForbidden || !strings.Contains(cause.Message, text) {
+			t.Errorf("%s: %+v, want %s: %s", what, cause, path, text)
+		}
+	}
+	secrets, custom, unknown := &registration.ParamKind{APIVersion: "v1", Kind: "Secret"}, &registration.ParamKind{APIVersion: "example.com/v1", Kind: "Widget"}, &registration.ParamKind{APIVersion: "example.com/v1", Kind: "Gadget"}
+	const all = `must have "get" permission on all objects of the referenced paramKind (kind=Secret, apiVersion=v1)`
+
+	_, err := ann.ValidatingAdmissionPolicies().Create(ctx, validating("secrets", secrets), metav1.CreateOptions{})
+	refused("a policy on secrets", err, "spec.paramKind", all)
+	_, err = ann.MutatingAdmissionPolicies().Create(ctx, mutating("secrets", secrets), metav1.CreateOptions{})
+	refused("a mutating policy on secrets", err, "spec.paramKind", all)
+	_, err = ann.ValidatingAdmissionPolicies().Create(ctx, validating("unknown", unknown), metav1.CreateOptions{})
+	refused("a policy on a kind that nobody knows", err, "spec.paramKind", "kind=Gadget")
+	must(ann.ValidatingAdmissionPolicies().Create(ctx, validating("widgets", custom), metav1.CreateOptions{}))
+	_, err = ann.ValidatingAdmissionPolicies().Patch(ctx, "widgets", types.MergePatchType, []byte(`{"spec":{"paramKind":{"apiVersion":"v1","kind":"Secret"}}}`), metav1.PatchOptions{})
+	refused("a policy that goes over to secrets", err, "spec.paramKind", all)
+	must(admin.ValidatingAdmissionPolicies().Create(ctx, validating("secrets", secrets), metav1.CreateOptions{}))
+	if _, err = ann.ValidatingAdmissionPolicies().Patch(ctx, "secrets", types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{}); err != nil {
+		t.Errorf("a policy whose parameters stay: %v", err)
+	}
+	must(admin.MutatingAdmissionPolicies().Create(ctx, mutating("secrets", secrets), metav1.CreateOptions{}))
+
+	ref := func(namespace, name string) *registration.ParamRef {
+		r := &registration.ParamRef{Namespace: namespace, Name: name, ParameterNotFoundAction: ptr.To(registration.DenyAction)}
+		if name == "" {
+			r.Selector = &metav1.LabelSelector{}
+		}
+		return r
+	}
+	for _, tc := range []struct{ policy, namespace, name, err string }{
+		{"secrets", "default", "mine", ""},
+		{"secrets", "default", "yours", `does not have "get" permission on the object referenced by paramRef`},
+		{"secrets", "kube-system", "mine", `does not have "get" permission`},
+		{"secrets", "", "mine", `does not have "get" permission`},
+		{"secrets", "default", "", `does not have "list" permission`},
+		{"widgets", "", "any", ""},
+		{"widgets", "", "", ""},
+		{"none", "default", "mine", `does not have "get" permission`},
+	} {
+		what := fmt.Sprintf("binding of %s to %s/%s", tc.policy, tc.namespace, tc.name)
+		_, err := ann.ValidatingAdmissionPolicyBindings().Create(ctx, &registration.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{GenerateName: "b-"},
+			Spec: registration.ValidatingAdmissionPolicyBindingSpec{PolicyName: tc.policy, ParamRef: ref(tc.namespace, tc.name), ValidationActions: []registration.ValidationAction{registration.Audit}}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if tc.err == "" && err != nil {
+			t.Errorf("%s: %v", what, err)
+		} else if tc.err != "" {
+			refused(what, err, "spec.paramRef", tc.err)
+		}
+		if tc.policy != "secrets" {
+			continue
+		}
+		_, err = ann.MutatingAdmissionPolicyBindings().Create(ctx, &registration.MutatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{GenerateName: "b-"},
+			Spec: registration.MutatingAdmissionPolicyBindingSpec{PolicyName: tc.policy, ParamRef: ref(tc.namespace, tc.name)}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if tc.err == "" && err != nil {
+			t.Errorf("mutating %s: %v", what, err)
+		} else if tc.err != "" {
+			refused("mutating "+what, err, "spec.paramRef", tc.err)
+		}
 	}
 }

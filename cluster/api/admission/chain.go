@@ -80,8 +80,9 @@ func Chain(cfg Config) (*Plugins, error) {
 		{"CertificateSubjectRestriction", newSubjects()},
 		{"DefaultIngressClass", newIngressClass(cfg.Reader)},
 		{"PodTopologyLabels", newTopology(cfg.Reader)},
-		// Kubernetes checks escalation while it stores roles; to us it is a plugin as the others.
+		// Kubernetes checks these while it stores roles and policies; to us they are plugins as the others.
 		{"RoleEscalation", newEscalation(cfg.Escalation)},
+		{"PolicyParams", newParams(cfg)},
 		{"MutatingAdmissionPolicy", newMutatingPolicies(cfg)},
 		{"MutatingAdmissionWebhook", newMutatingWebhooks(cfg)},
 		{"ValidatingAdmissionPolicy", p.policies},

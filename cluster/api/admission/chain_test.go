@@ -21,7 +21,7 @@ func TestPluginsRunInKubernetesOrder(t *testing.T) {
 		"NamespaceLifecycle", "LimitRanger", "ServiceAccount", "NodeRestriction", "TaintNodesByCondition", "PodSecurity", "Priority",
 		"DefaultTolerationSeconds", "DefaultStorageClass", "StorageObjectInUseProtection", "OwnerReferencesPermissionEnforcement",
 		"PersistentVolumeClaimResize", "RuntimeClass", "CertificateApproval", "CertificateSigning", "CertificateSubjectRestriction",
-		"DefaultIngressClass", "PodTopologyLabels", "RoleEscalation",
+		"DefaultIngressClass", "PodTopologyLabels", "RoleEscalation", "PolicyParams",
 		"MutatingAdmissionPolicy", "MutatingAdmissionWebhook", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook", "ResourceQuota",
 	}
 	if diff := cmp.Diff(want, p.names); diff != "" {
