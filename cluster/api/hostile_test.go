@@ -191,10 +191,14 @@ var attacks = []func(r *rand.Rand) hostile{
 	},
 }
 
-// hostileRequests is how many there are; TestHostileBodies takes the costly ones less often.
-const hostileRequests = 10_000
+// hostileRequests is how many there are, costlyRequests how many of a costly sort.
+const (
+	hostileRequests = 10_000
+	costlyRequests  = 10
+)
 
-var costly = map[string]bool{"huge": true, "many": true, "many maps": true, "YAML list": true, "JSON patch": true, "gzip": true, "deep": true, "UTF-16": false}
+var costly = map[string]bool{"huge": true, "many": true, "many maps": true, "YAML list": true, "JSON patch": true, "gzip": true, "deep": true,
+	"definition wide": true, "definition rules": true, "definition patterns": true, "definition deep": true, "custom size": true}
 
 // TestHostileBodies sends ten thousand requests that mean harm. Each is refused for what it is, and
 // the server is no larger afterwards.
@@ -202,7 +206,10 @@ func TestHostileBodies(t *testing.T) {
 	c, ctx := start(t), t.Context()
 	must(c.client.CoreV1().ConfigMaps("default").Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "victim"},
 		Data: map[string]string{"a": "b"}}, metav1.CreateOptions{}))
+	c.define(t, widgets)
+	must(c.dynamic(t).Resource(widgetsResource).Namespace("default").Create(ctx, widget("victim", map[string]any{"size": int64(1)}), metav1.CreateOptions{}))
 	client := must(rest.HTTPClientFor(c.as(t, "admin", "system:masters")))
+	attacks := slices.Concat(attacks, customAttacks)
 
 	var before, after runtime.MemStats
 	runtime.GC()
@@ -213,19 +220,21 @@ func TestHostileBodies(t *testing.T) {
 		workers.Go(func() {
 			for h := range jobs {
 				if code, answer := send(ctx, client, c.url, h); code < 400 || code > 499 {
-					t.Errorf("%s: %d %.300s\n%s %s %.300q", h.name, code, answer, h.method, h.path, h.body)
+					t.Errorf("%s: %d %.300s\n%s %s %.900q", h.name, code, answer, h.method, h.path, h.body)
 				}
 			}
 		})
 	}
 	r := rand.New(rand.NewPCG(4, 0))
-	peak, spared := uint64(0), make(map[string]int)
+	peak, made := uint64(0), make([]int, len(attacks))
 	for i := 0; i < hostileRequests; {
-		h := attacks[r.IntN(len(attacks))](r)
+		n := r.IntN(len(attacks))
+		if made[n] == costlyRequests {
+			continue
+		}
+		h := attacks[n](r)
 		if costly[h.name] {
-			if spared[h.name]++; spared[h.name] > 10 {
-				continue
-			}
+			made[n]++
 		}
 		jobs <- h
 		if i++; i%250 == 0 {
@@ -247,6 +256,12 @@ func TestHostileBodies(t *testing.T) {
 	}
 	if cm := must(c.client.CoreV1().ConfigMaps("default").List(ctx, metav1.ListOptions{})); len(cm.Items) != 1 {
 		t.Errorf("something was stored: %d config maps", len(cm.Items))
+	}
+	if crds := must(c.extensions(t).ApiextensionsV1().CustomResourceDefinitions().List(ctx, metav1.ListOptions{})); len(crds.Items) != 1 {
+		t.Errorf("something was stored: %d definitions", len(crds.Items))
+	}
+	if list := must(c.dynamic(t).Resource(widgetsResource).List(ctx, metav1.ListOptions{})); len(list.Items) != 1 || list.Items[0].GetGeneration() != 1 {
+		t.Errorf("something was stored: %d custom resources", len(list.Items))
 	}
 }
 

@@ -3,6 +3,7 @@ package custom
 import (
 	"context"
 	"fmt"
+	"mime"
 	"net/http"
 	"strings"
 	"sync"
@@ -16,10 +17,14 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/controller/finalizer"
 	"k8s.io/apiextensions-apiserver/pkg/controller/nonstructuralschema"
 	"k8s.io/apiextensions-apiserver/pkg/controller/status"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/util/webhook"
 	"k8s.io/klog/v2"
@@ -138,6 +143,10 @@ func (s *Server) Synced() <-chan struct{} { return s.synced }
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	info, ok := request.RequestInfoFrom(r.Context())
 	if ok && info.IsResourceRequest {
+		if protobufObject(info, r) {
+			responsewriters.ErrorNegotiated(errUnknownFormat, apiserver.Codecs, schema.GroupVersion{Group: info.APIGroup, Version: info.APIVersion}, w, r)
+			return
+		}
 		s.resource.ServeHTTP(w, r)
 		return
 	}
@@ -147,6 +156,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	http.NotFound(w, r)
 }
+
+// protobufObject says that a request brings a custom resource in protobuf, which there is no message
+// for. The library has a reader for options in protobuf, and would take it for this.
+func protobufObject(info *request.RequestInfo, r *http.Request) bool {
+	mime, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return mime == runtime.ContentTypeProtobuf && info.Subresource != "scale" && (info.Verb == "create" || info.Verb == "update")
+}
+
+// errUnknownFormat is Kubernetes' answer to formats that it does not read.
+var errUnknownFormat = &apierrors.StatusError{ErrStatus: metav1.Status{
+	Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
+	Message: "the body of the request was in an unknown format - accepted media types include: " + runtime.ContentTypeJSON + ", " + runtime.ContentTypeYAML,
+}}
 
 // all returns the definitions that are in effect.
 func (s *Server) all() []*apiextensionsv1.CustomResourceDefinition {
