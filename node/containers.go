@@ -3,8 +3,12 @@ package node
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -18,9 +22,13 @@ import (
 
 // containers is what the node's HTTP surface knows of the pods here.
 type containers struct {
-	find func(namespace, name string) (pod.View, bool)
-	rt   runtime.Runtime
+	find  func(namespace, name string) (pod.View, bool)
+	facts *atomic.Pointer[pod.Facts]
+	rt    runtime.Runtime
 }
+
+// dialWait is how long a port may take to answer.
+const dialWait = 30 * time.Second
 
 func (c containers) pod(namespace, name string) (pod.View, error) {
 	v, ok := c.find(namespace, name)
@@ -100,6 +108,36 @@ func (c containers) PortForward(ctx context.Context, namespace, name string) (se
 	}
 	u, err := c.rt.PortForward(ctx, &cri.PortForwardRequest{PodSandboxId: v.Sandbox})
 	return target(u, err)
+}
+
+func (c containers) Dial(ctx context.Context, namespace, name string, port uint16) (net.Conn, error) {
+	host, err := c.host(namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := (&net.Dialer{Timeout: dialWait}).DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
+	if err != nil { // it names the address
+		return nil, fmt.Errorf("%w: %w", messages.ErrUnavailable, err)
+	}
+	return conn, nil
+}
+
+// host is the address of a pod here or, without a name, of the node.
+func (c containers) host(namespace, name string) (string, error) {
+	if name == "" {
+		if f := c.facts.Load(); f != nil && len(f.HostIPs) > 0 {
+			return f.HostIPs[0], nil
+		}
+		return "", fmt.Errorf("the node has no address: %w", messages.ErrUnavailable)
+	}
+	v, err := c.pod(namespace, name)
+	if err != nil {
+		return "", err
+	}
+	if v.Status == nil || v.Status.PodIP == "" {
+		return "", fmt.Errorf("pod %s/%s has no address: %w", namespace, name, messages.ErrUnavailable)
+	}
+	return v.Status.PodIP, nil
 }
 
 func target(raw string, err error) (server.Target, error) {

@@ -180,7 +180,7 @@ func (s *Sim) containers(node string) (server.Containers, bool) {
 		return nil, false
 	}
 	rt := n.rt.Load()
-	return simContainers{containers{n.find, rt}, rt}, rt != nil
+	return simContainers{containers{n.find, n.facts, rt}, rt, node}, rt != nil
 }
 
 // Close ends all nodes.

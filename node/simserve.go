@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -23,7 +24,8 @@ import (
 // ports that greet.
 type simContainers struct {
 	containers
-	rt *sim.Runtime
+	rt   *sim.Runtime
+	node string
 }
 
 func (s simContainers) Log(ctx context.Context, of server.Container, previous bool) (server.Log, error) {
@@ -75,9 +77,25 @@ func (s simContainers) PortForward(_ context.Context, namespace, name string) (s
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		portforward.ServePortForward(w, r, greeter{namespace + "/" + name}, name, string(v.UID), opts,
+		portforward.ServePortForward(w, r, greeter{"pod " + namespace + "/" + name}, name, string(v.UID), opts,
 			streamIdle, streamOpen, portforward.SupportedProtocols)
 	})}, nil
+}
+
+func (s simContainers) Dial(ctx context.Context, namespace, name string, port uint16) (net.Conn, error) {
+	if _, err := s.host(namespace, name); err != nil {
+		return nil, err
+	}
+	g := greeter{"node " + s.node}
+	if name != "" {
+		g.of = "pod " + namespace + "/" + name
+	}
+	near, far := net.Pipe()
+	go func() {
+		_ = g.PortForward(ctx, "", "", int32(port), far) // who does not speak HTTP gets no answer
+		_ = far.Close()
+	}()
+	return near, nil
 }
 
 // Limits of a simulated command's streams, as kubelets set them.
@@ -113,15 +131,15 @@ func (e echo) ExecInContainer(ctx context.Context, _, _, _ string, cmd []string,
 	return nil
 }
 
-// greeter answers an HTTP request on any port of a simulated pod.
-type greeter struct{ pod string }
+// greeter answers an HTTP request on any port of a simulated pod or node.
+type greeter struct{ of string }
 
 func (g greeter) PortForward(_ context.Context, _, _ string, port int32, conn io.ReadWriteCloser) error {
 	req, err := http.ReadRequest(bufio.NewReader(conn))
 	if err != nil {
-		return fmt.Errorf("port %d of a simulated pod speaks HTTP only: %w", port, err)
+		return fmt.Errorf("port %d of a simulated %s speaks HTTP only: %w", port, g.of, err)
 	}
-	text := fmt.Sprintf("%s %s on port %d of pod %s, simulated\n", req.Method, req.URL.Path, port, g.pod)
+	text := fmt.Sprintf("%s %s on port %d of %s, simulated\n", req.Method, req.URL.Path, port, g.of)
 	res := http.Response{
 		StatusCode: http.StatusOK, ProtoMajor: 1, ProtoMinor: 1, Request: req, Close: true,
 		Header:        http.Header{"Content-Type": {"text/plain; charset=utf-8"}},

@@ -70,7 +70,7 @@ func Start(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := serve(m.a, cfg.Conn, cfg.Region, cfg.Log, containers{m.a.find, m.rt}); err != nil {
+	if err := serve(m.a, cfg.Conn, cfg.Region, cfg.Log, containers{m.a.find, m.a.facts, m.rt}); err != nil {
 		return nil, err
 	}
 	return m.a, nil

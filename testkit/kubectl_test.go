@@ -167,3 +167,29 @@ func TestKubectlForwardsPorts(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestProxiesReachPorts(t *testing.T) {
+	t.Parallel()
+	c := testkit.Start(t)
+	c.Apply(podWith("", `containers: [{name: web, image: "example/web:v1", ports: [{containerPort: 8080}]}]`) + `---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}
+`)
+	c.WaitFor("Pod web", testkit.Running)
+	const service = "/api/v1/namespaces/default/services/web:http/proxy/hello"
+	c.Until("the service has an endpoint", func() bool {
+		return c.Client().CoreV1().RESTClient().Get().AbsPath(service).Do(t.Context()).Error() == nil
+	})
+	for path, want := range map[string]string{
+		service: `GET /hello on port 8080 of pod default/web, simulated`,
+		"/api/v1/namespaces/default/pods/web/proxy/hello":     `GET /hello on port 8080 of pod default/web, simulated`,
+		"/api/v1/namespaces/default/pods/web:9090/proxy/?a=b": `GET / on port 9090 of pod default/web, simulated`,
+		"/api/v1/nodes/node-0:9100/proxy/metrics":             `GET /metrics on port 9100 of node node-0, simulated`,
+		"/api/v1/nodes/node-0/proxy/healthz":                  `ok`,
+	} {
+		wants(t, path, c.Kubectl("get", "--raw", path), want)
+	}
+	wants(t, "a node that is not there", c.KubectlFails("get", "--raw", "/api/v1/nodes/none/proxy/healthz"), `nodes "none" not found`)
+}

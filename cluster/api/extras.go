@@ -29,10 +29,10 @@ func (d deps) Components() map[string]func() error { return d.s.cfg.Components }
 func (d deps) DryRun() any { return deps{d.Allocator.DryRun(), d.s} }
 
 // extras adds the subresources that need more of the server than a kind's own file may know: those
-// of pods that reach nodes, the binding and eviction of pods, and tokens of service accounts.
+// that reach nodes, the binding and eviction of pods, and tokens of service accounts.
 func (s *Server) extras(out groupVersions) {
+	streams := stream.New(stream.Config{Reader: s.cfg.Store, Dial: s.cfg.NodeDial, Authorizer: s.authorizer})
 	if r, ok := s.resources[messages.Pods]; ok {
-		streams := stream.New(stream.Config{Reader: s.cfg.Store, Dial: s.cfg.NodeDial, Authorizer: s.authorizer})
 		binding := bindings{pods: r.store, reader: s.cfg.Store, clock: s.cfg.Clock}
 		for path, storage := range map[string]rest.Storage{
 			"pods/binding":     &binding,
@@ -42,9 +42,16 @@ func (s *Server) extras(out groupVersions) {
 			"pods/exec":        streams.Exec(),
 			"pods/attach":      streams.Attach(),
 			"pods/portforward": streams.PortForward(),
+			"pods/proxy":       streams.PodProxy(),
 		} {
 			out.add(r.kind.GVK.GroupVersion(), path, storage)
 		}
+	}
+	if r, ok := s.resources[messages.Services]; ok {
+		out.add(r.kind.GVK.GroupVersion(), "services/proxy", streams.ServiceProxy())
+	}
+	if r, ok := s.resources[messages.Nodes]; ok {
+		out.add(r.kind.GVK.GroupVersion(), "nodes/proxy", streams.NodeProxy())
 	}
 	if r, ok := s.resources[messages.ServiceAccounts]; ok {
 		out.add(r.kind.GVK.GroupVersion(), "serviceaccounts/token", &tokens{reader: s.cfg.Store, tokens: s.tokens})

@@ -37,8 +37,10 @@ func (s *Server) limit(next http.Handler) http.Handler {
 }
 
 func (l *limits) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	guardBody(r)
 	info, ok := request.RequestInfoFrom(r.Context())
+	if !ok || info.Subresource != "proxy" { // what is passed on is not unpacked here
+		guardBody(r)
+	}
 	if !ok || !info.IsResourceRequest || info.Verb != "watch" {
 		l.next.ServeHTTP(w, r)
 		return

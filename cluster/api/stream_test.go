@@ -37,6 +37,7 @@ func newFakeNode(t *testing.T) *fakeNode {
 	mux.HandleFunc("GET /containerLogs/default/a/c", n.logs)
 	mux.HandleFunc("POST /exec/default/a/{uid}/c", n.exec)
 	mux.HandleFunc("POST /portForward/default/a/{uid}", n.forward)
+	mux.HandleFunc("GET /dial/", n.port(serverCertificate(t)))
 	srv := &http.Server{Handler: mux}
 	go func() { _ = srv.Serve(n) }()
 	t.Cleanup(func() { _ = srv.Close() })
@@ -124,9 +125,9 @@ func (n *fakeNode) forward(w http.ResponseWriter, r *http.Request) {
 }
 
 // withPod starts a cluster with pod "a" on the fake node.
-func withPod(t *testing.T) (*cluster, *fakeNode) {
+func withPod(t *testing.T, change ...func(*api.Config)) (*cluster, *fakeNode) {
 	n := newFakeNode(t)
-	c := start(t, func(cfg *api.Config) { cfg.NodeDial = n.dial })
+	c := start(t, append([]func(*api.Config){func(cfg *api.Config) { cfg.NodeDial = n.dial }}, change...)...)
 	c.defaultAccount(t)
 	p := pod("a")
 	p.Spec.NodeName = "n1"

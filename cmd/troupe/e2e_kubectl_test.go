@@ -293,6 +293,13 @@ func TestKubectlOnRealPods(t *testing.T) {
 		talk.cmd.Process.Signal(os.Interrupt)
 		talk.end()
 	})
+	t.Run("proxy", func(t *testing.T) {
+		for _, path := range []string{"/api/v1/namespaces/default/pods/rich:8080/proxy/", "/api/v1/nodes/" + w.pod("rich").Spec.NodeName + "/proxy/healthz"} {
+			if out := w.kubectl("get", "--raw", path); !strings.Contains(out, "this is rich") && out != "ok" {
+				t.Errorf("%s: %q", path, out)
+			}
+		}
+	})
 	t.Run("probes", func(t *testing.T) {
 		for _, c := range w.pod("rich").Status.ContainerStatuses {
 			if !c.Ready || c.Started == nil || !*c.Started || c.RestartCount != 0 {

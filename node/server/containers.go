@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/url"
 )
@@ -27,6 +28,8 @@ type Containers interface {
 	Attach(ctx context.Context, c Container, opts StreamOptions) (Target, error)
 	// PortForward prepares connections into a pod; the ports come with the streams themselves.
 	PortForward(ctx context.Context, namespace, pod string) (Target, error)
+	// Dial connects to a TCP port of a pod by its address or, when pod is empty, of the node itself.
+	Dial(ctx context.Context, namespace, pod string, port uint16) (net.Conn, error)
 }
 
 // Log is where a container's output is.

@@ -50,6 +50,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.mux.HandleFunc("/portForward/{namespace}/{pod}", s.portForward)
 	s.mux.HandleFunc("/portForward/{namespace}/{pod}/{uid}", s.portForward)
+	s.mux.HandleFunc("GET /dial/{namespace}/{pod}/{port}", s.dial)
+	s.mux.HandleFunc("GET /dial/{port}", s.dial)
 	return s, nil
 }
 

@@ -56,6 +56,17 @@ func (f fake) PortForward(_ context.Context, ns, pod string) (Target, error) {
 	return Target{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "in this process") })}, nil
 }
 
+// Dial reaches the echo on port 80 of the pod, and on port 9100 of the node.
+func (f fake) Dial(_ context.Context, ns, pod string, port uint16) (net.Conn, error) {
+	switch fmt.Sprintf("%s/%s:%d", ns, pod, port) {
+	case "default/web:80", "/:9100":
+		return net.Dial("tcp", f.cri.Host)
+	case "default/web:81":
+		return nil, fmt.Errorf("connection refused: %w", messages.ErrUnavailable)
+	}
+	return nil, fmt.Errorf("pod %s/%s: %w", ns, pod, messages.ErrNotFound)
+}
+
 // criServer stands for a runtime's streaming server: it upgrades and echoes.
 func criServer(t *testing.T) *url.URL {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -135,6 +146,10 @@ func TestSurface(t *testing.T) {
 		{"/exec/default/other/web?command=ls&output=1", 404, "not found"},
 		{"/portForward/default/web", 200, "in this process"},
 		{"/metrics", 404, ""},
+		{"/dial/default/web/80", 400, "an upgrade to tcp is required"},
+		{"/dial/default/web/0", 400, "not a port number"},
+		{"/dial/default/web/http", 400, "not a port number"},
+		{"/dial/70000", 400, "not a port number"},
 	}
 	for _, tt := range tests {
 		resp, err := c.Get("http://node" + tt.path)
@@ -175,6 +190,50 @@ func TestExecIsProxiedToTheRuntime(t *testing.T) {
 		}
 		if last != want {
 			t.Errorf("%s: runtime asked for %q, want %q", path, last, want)
+		}
+		conn.Close()
+	}
+}
+
+func TestDialJoinsConnections(t *testing.T) {
+	subject := messages.NodeStream("local", "n1")
+	var last string
+	nc := serve(t, Config{Containers: fake{"n1", criServer(t), &last}}, subject)
+	upgrade := func(path, to string) (net.Conn, *bufio.Reader, *http.Response) {
+		t.Helper()
+		conn, err := stream.Dial(ctxFor(t), nc, subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", path, to)
+		in := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		return conn, in, resp
+	}
+	for _, path := range []string{"/dial/default/web/80", "/dial/9100"} {
+		conn, in, resp := upgrade(path, "tcp")
+		if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Upgrade") != "tcp" {
+			t.Fatalf("%s: %s", path, resp.Status)
+		}
+		// What is there speaks for itself: an upgrade to an echo.
+		io.WriteString(conn, "GET / HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		if resp, err := http.ReadResponse(in, nil); err != nil || resp.Header.Get("Upgrade") != "echo" {
+			t.Fatalf("%s: %v, %v", path, resp, err)
+		}
+		io.WriteString(conn, "echo me")
+		got := make([]byte, 7)
+		if _, err := io.ReadFull(in, got); err != nil || string(got) != "echo me" {
+			t.Errorf("%s: %q, %v", path, got, err)
+		}
+		conn.Close()
+	}
+	for path, want := range map[string]int{"/dial/default/web/81": http.StatusServiceUnavailable, "/dial/default/other/80": http.StatusNotFound} {
+		conn, _, resp := upgrade(path, "tcp")
+		if resp.StatusCode != want {
+			t.Errorf("%s: %s", path, resp.Status)
 		}
 		conn.Close()
 	}

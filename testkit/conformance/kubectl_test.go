@@ -179,6 +179,8 @@ func (k *kubectl) workloads() {
 	k.ok("", "rollout", "status", "deploy/web", "--timeout=60s")
 	k.contains(k.ok("", "expose", "deploy/web", "--port=80"), "service/web exposed")
 	k.contains(k.ok("", "get", "svc", "web", "-o", "wide"), "ClusterIP", "80/TCP", "app=web")
+	pod := strings.Fields(k.ok("", "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}"))[0]
+	k.contains(k.ok("", "get", "--raw", "/api/v1/namespaces/"+k.namespace+"/pods/"+pod+"/proxy/hello"), "GET /hello on port 80 of pod "+k.namespace+"/web-")
 	// Old clients autoscale by the first version of that API only.
 	if k.namespace == "builtin" || strings.Contains(k.ok("", "api-versions"), "autoscaling/v1\n") {
 		k.contains(k.ok("", "autoscale", "deploy/web", "--min=1", "--max=4", "--cpu-percent=80"), "horizontalpodautoscaler.autoscaling/web autoscaled")

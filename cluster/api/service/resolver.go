@@ -38,17 +38,22 @@ func (r *Resolver) ResolveEndpoint(namespace, name string, port int32) (*url.URL
 	return proxy.ResolveEndpoint(r.services, r.slices, namespace, name, port)
 }
 
-// slices finds the endpoints of a Service.
-type slices struct{ reader objects.Reader }
-
-func (s slices) GetEndpointSlices(namespace, name string) ([]*discoveryv1.EndpointSlice, error) {
+// Slices returns the endpoints of a Service.
+func Slices(reader objects.Reader, namespace, name string) []*discoveryv1.EndpointSlice {
 	var out []*discoveryv1.EndpointSlice
-	for _, slice := range objects.List[*discoveryv1.EndpointSlice](s.reader, messages.EndpointSlices, namespace) {
+	for _, slice := range objects.List[*discoveryv1.EndpointSlice](reader, messages.EndpointSlices, namespace) {
 		if slice.Labels[discoveryv1.LabelServiceName] == name {
 			out = append(out, slice)
 		}
 	}
-	return out, nil
+	return out
+}
+
+// slices finds the endpoints of Services.
+type slices struct{ reader objects.Reader }
+
+func (s slices) GetEndpointSlices(namespace, name string) ([]*discoveryv1.EndpointSlice, error) {
+	return Slices(s.reader, namespace, name), nil
 }
 
 var (

@@ -19,7 +19,7 @@ import (
 
 // Config says how nodes are found and reached.
 type Config struct {
-	// Reader is where pods are looked up. Required.
+	// Reader is where pods, services and nodes are looked up. Required.
 	Reader objects.Reader
 	// Dial opens a connection to a node's HTTP surface. Nil answers every request with
 	// ServiceUnavailable.
@@ -32,7 +32,7 @@ type Config struct {
 // Pods builds the subresources.
 type Pods struct{ cfg Config }
 
-// New returns the subresources of pods over the nodes of cfg.
+// New returns the subresources over the nodes of cfg.
 func New(cfg Config) *Pods { return &Pods{cfg} }
 
 func (p *Pods) pod(ctx context.Context, name string) (*corev1.Pod, error) {
