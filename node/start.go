@@ -173,7 +173,11 @@ func (m *machineNode) up(ctx context.Context, r link.Registered) (*pod.Pods, err
 		RuntimeName: m.version.GetRuntimeName(),
 		LogRoot:     m.logs(),
 		Admit:       m.a.admit,
-		Memory:      m.capacity.Memory().Value(), MinOOMScore: lowestOOMScore(),
+		Usage: func(ctx context.Context, p *corev1.Pod) (*eviction.Usage, error) {
+			all, err := m.usage(ctx, []*corev1.Pod{p})
+			return all[p.UID], err
+		},
+		Memory: m.capacity.Memory().Value(), MinOOMScore: lowestOOMScore(),
 		Parallel: parallelStarts,
 		Health:   func(err error) { m.a.stage.Send(m.a.pid, runtimeHealth{err}) },
 		Clock:    m.cfg.Clock, Log: m.cfg.Log,

@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/troupe-run/troupe/actors/stage"
+	"github.com/troupe-run/troupe/node/eviction"
 	"github.com/troupe-run/troupe/node/link"
 	"github.com/troupe-run/troupe/node/probe"
 	"github.com/troupe-run/troupe/node/runtime"
@@ -122,6 +123,8 @@ type Config struct {
 	// Admit says why the node does not let a new pod in: a CamelCase reason and a text for users. A
 	// nil Admit, or an empty reason, lets it in. It must not block.
 	Admit func(p *corev1.Pod) (reason, message string)
+	// Usage measures what a pod uses, nil when it cannot tell; a nil Usage measures nothing.
+	Usage func(ctx context.Context, p *corev1.Pod) (*eviction.Usage, error)
 	// Services returns the services whose variables pods of a namespace get; nil means only the
 	// API's. It must not block.
 	Services func(namespace string) []*corev1.Service

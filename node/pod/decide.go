@@ -98,7 +98,7 @@ func decide(s *state, now time.Time) plan {
 	case d.pastDeadline():
 		d.fail = failure{"DeadlineExceeded", "Pod was active on the node longer than the specified deadline"}
 	default:
-		if f, over := overLimit(&s.pod.Spec, s.usage); over {
+		if f, over := overLimit(&s.pod.Spec, s.usage, s.disk); over {
 			d.fail = f
 			break
 		}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/troupe-run/troupe/node/eviction"
 	"github.com/troupe-run/troupe/node/runtime"
 )
 
@@ -46,6 +47,7 @@ type outcome struct {
 	image      string
 	crash      crash
 	usage      map[string]int64
+	disk       *eviction.Usage
 	all        bool
 }
 

@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/troupe-run/troupe/node/eviction"
 )
 
 // withScratch adds an emptyDir of at most 1 MiB.
@@ -36,6 +38,54 @@ func TestOverLimit(t *testing.T) {
 		s.usage = map[string]int64{"scratch": tt.used}
 		if got := spell(decide(s, t0)); got != tt.want {
 			t.Errorf("%s: decide = %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// mayTake limits the disk that the containers of a pod take, each by its own limit.
+func mayTake(limits ...string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		for i, l := range limits {
+			if l != "" {
+				p.Spec.Containers[i].Resources.Limits = corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse(l)}
+			}
+		}
+	}
+}
+
+func TestOverDiskLimit(t *testing.T) {
+	t.Parallel()
+	uses := func(volumes, web, log int64) *eviction.Usage {
+		return &eviction.Usage{Volumes: eviction.Disk{Bytes: volumes << 20}, Containers: []eviction.ContainerUsage{
+			{Name: "web", Files: eviction.Disk{Bytes: web << 19}, Logs: eviction.Disk{Bytes: web << 19}}, {Name: "log", Files: eviction.Disk{Bytes: log << 20}},
+		}}
+	}
+	const pod, web = "Pod ephemeral local storage usage exceeds the total limit of containers ", `Container web exceeded its local ephemeral storage limit `
+	for _, tt := range []struct {
+		name   string
+		limits func(*corev1.Pod)
+		used   *eviction.Usage
+		want   string
+	}{
+		{"not measured", mayTake("5Mi", "5Mi"), nil, ""},
+		{"within", mayTake("5Mi", "5Mi"), uses(0, 5, 5), ""},
+		{"a container too much", mayTake("5Mi", "5Mi"), uses(0, 6, 1), web + `"5Mi". `},
+		{"all together too much", mayTake("5Mi", "5Mi"), uses(4, 4, 3), pod + "10Mi. "},
+		{"one is not limited, but counts", mayTake("5Mi", ""), uses(0, 1, 5), pod + "5Mi. "},
+		{"no limits", mayTake(), uses(1<<20, 1<<20, 1<<20), ""},
+	} {
+		p := newTestPod("web", second, tt.limits)
+		s := up(p, runs("web"), runs("log"))
+		s.disk = tt.used
+		want := ""
+		if tt.want != "" {
+			want = "FAIL Evicted"
+		}
+		if got, f := spell(decide(s, t0)), decide(s, t0).fail; got != want || f.message != tt.want {
+			t.Errorf("%s: %s %q, want %s %q", tt.name, got, f.message, want, tt.want)
+		}
+		if got := limitsDisk(&p.Spec); got != (tt.name != "no limits") {
+			t.Errorf("%s: limited: %v", tt.name, got)
 		}
 	}
 }

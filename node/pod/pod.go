@@ -149,8 +149,8 @@ func (p *podActor) want(c actor.Context, in *corev1.Pod) {
 	if own.DeletionTimestamp != nil || ended || p.s.rejected {
 		p.halt()
 	}
-	if p.refresh == nil && p.cfg.Refresh > 0 && len(own.Spec.Volumes) > 0 {
-		p.refresh = stage.After(c, p.cfg.Refresh, refreshDue{})
+	if every := p.cfg.refreshEvery(&own.Spec); p.refresh == nil && every > 0 {
+		p.refresh = stage.After(c, every, refreshDue{})
 	}
 	if relabelled && p.s.volumes.done {
 		p.refreshVolumes(c)
@@ -240,7 +240,9 @@ func (p *podActor) refreshVolumes(c actor.Context) {
 	if p.s.pod == nil || !p.s.stopping.IsZero() || p.cfg.Refresh <= 0 {
 		return
 	}
-	p.refresh = stage.After(c, p.cfg.Refresh, refreshDue{})
+	if every := p.cfg.refreshEvery(&p.s.pod.Spec); every > 0 {
+		p.refresh = stage.After(c, every, refreshDue{})
+	}
 	if p.s.volumes.done && p.s.lanes[laneVolumes] == nil {
 		p.act(c, action{kind: refreshVolumes})
 	}
@@ -346,6 +348,9 @@ func (p *podActor) settle(c actor.Context, a action, o outcome, err error) {
 	case refreshVolumes:
 		if o.usage != nil {
 			p.s.usage = o.usage
+		}
+		if o.disk != nil {
+			p.s.disk = o.disk
 		}
 	case runSandbox, stopSandbox, removeSandbox:
 		settleStep(&p.s.network, now, err)

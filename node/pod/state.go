@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/troupe-run/troupe/node/eviction"
 )
 
 // state is all that a pod actor knows. decide and statusOf read it and nothing else, so that both
@@ -35,6 +37,8 @@ type state struct {
 	resize   resizing
 	// usage is what volumes with a limit took on disk when measured last.
 	usage map[string]int64
+	// disk is what the whole pod took, measured if that has a limit.
+	disk *eviction.Usage
 
 	sandboxes  []sandbox   // newest first
 	containers []container // newest first within a name
