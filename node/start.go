@@ -223,7 +223,7 @@ func (m *machineNode) connect(ctx context.Context, podCIDR netip.Prefix, cluster
 	for i, b := range living {
 		ids[i] = b.GetId()
 	}
-	if err := m.net.Sweep(ctx, ids); err != nil {
+	if err := m.net.Sweep(ctx, ids, m.host.NetworkNamespaces()); err != nil {
 		// Leftovers cost addresses, not correctness; the pods need the network now.
 		m.cfg.Log.Warn("leftovers of the pod network stay until the next start", "node", m.cfg.Name, "err", err)
 	}

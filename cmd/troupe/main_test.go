@@ -104,8 +104,15 @@ func makeMachine() error {
 	if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
-	if err := syscall.Mount("tmpfs", "/run", "tmpfs", 0, ""); err != nil {
-		return fmt.Errorf("mount /run: %w", err)
+	// The second is where the CNI library of containerd notes what it connected, whatever the data
+	// folder.
+	for _, dir := range []string{"/run", "/var/lib/cni"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", dir, err)
+		}
 	}
 	// No names but the cluster's own: pulling an image fails at once.
 	if err := os.WriteFile("/run/resolv.conf", []byte("nameserver 127.0.0.1\n"), 0o644); err != nil {

@@ -56,9 +56,9 @@ func (h *Host) SweepOrphans(ctx context.Context, age time.Duration) error {
 // sweepNamespaces removes network namespaces that no sandbox knows: containerd died between making
 // one and noting it down.
 func (h *Host) sweepNamespaces(ctx context.Context, age time.Duration) error {
-	files, err := filepath.Glob(filepath.Join(h.cfg.state(), "*", "netns", "*"))
-	if err != nil || len(files) == 0 {
-		return err
+	files := h.NetworkNamespaces()
+	if len(files) == 0 {
+		return nil
 	}
 	records, err := h.link.client.SandboxStore().List(ctx)
 	if err != nil {
@@ -81,6 +81,16 @@ func (h *Host) sweepNamespaces(ctx context.Context, age time.Duration) error {
 		errs = append(errs, os.Remove(file))
 	}
 	return errors.Join(errs...)
+}
+
+// NetworkNamespaces are the paths of the network namespaces that containerd has made for sandboxes.
+func (h *Host) NetworkNamespaces() []string {
+	pattern := filepath.Join(h.cfg.state(), "*", "netns", "*")
+	if h.cfg.Address != "" {
+		pattern = "/run/netns/cni-*" // where one that is not ours keeps them by default
+	}
+	files, _ := filepath.Glob(pattern) // the only error is a bad pattern
+	return files
 }
 
 // notes says whether the record of a sandbox names a file.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 )
 
 // ensureBridge makes the bridge with the gateway's address, before any pod, so that services of
@@ -72,8 +73,9 @@ func (n *Network) ensureAddress(link netlink.Link) error {
 }
 
 // sweepInterfaces deletes bridge ports that belong to no living sandbox. Which interface belongs
-// to which sandbox is in the results the CNI library keeps.
-func (n *Network) sweepInterfaces(alive map[string]bool) error {
+// to which sandbox is in the results the CNI library keeps, in a folder that all its users share and
+// anybody may have cleared: a port that leads into a network namespace in use stays in any case.
+func (n *Network) sweepInterfaces(alive map[string]bool, spaces []string) error {
 	used := map[string]bool{}
 	files, err := filepath.Glob(filepath.Join(n.cfg.CacheDir, "results", n.cfg.Bridge+"-*"))
 	if err != nil {
@@ -102,11 +104,45 @@ func (n *Network) sweepInterfaces(alive map[string]bool) error {
 			}
 		}
 	}
-	return n.deletePorts(func(name string) bool { return !used[name] })
+	ends, err := nearEnds(spaces)
+	if err != nil {
+		return fmt.Errorf("sweep interfaces: %w", err)
+	}
+	return n.deletePorts(func(l *netlink.LinkAttrs) bool { return !used[l.Name] && !ends[l.Index] })
+}
+
+// nearEnds are the indexes, here, of the veth pairs whose far ends are in these namespaces.
+func nearEnds(spaces []string) (map[int]bool, error) {
+	out := map[int]bool{}
+	for _, path := range spaces {
+		space, err := netns.GetFromPath(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it went meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open network namespace %s: %w", path, err)
+		}
+		there, err := netlink.NewHandleAt(space)
+		if err == nil {
+			var links []netlink.Link
+			links, err = there.LinkList()
+			for _, l := range links {
+				if l.Type() == "veth" {
+					out[l.Attrs().ParentIndex] = true
+				}
+			}
+			there.Close()
+		}
+		_ = space.Close() // it was only read
+		if err != nil {
+			return nil, fmt.Errorf("list interfaces of network namespace %s: %w", path, err)
+		}
+	}
+	return out, nil
 }
 
 // deletePorts deletes the veth pairs on the bridge whose near end is condemned.
-func (n *Network) deletePorts(condemned func(name string) bool) error {
+func (n *Network) deletePorts(condemned func(l *netlink.LinkAttrs) bool) error {
 	bridge, err := netlink.LinkByName(n.cfg.Bridge)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
 		return nil
@@ -120,7 +156,7 @@ func (n *Network) deletePorts(condemned func(name string) bool) error {
 	}
 	var errs []error
 	for _, l := range links {
-		if l.Attrs().MasterIndex != bridge.Attrs().Index || l.Type() != "veth" || !condemned(l.Attrs().Name) {
+		if l.Attrs().MasterIndex != bridge.Attrs().Index || l.Type() != "veth" || !condemned(l.Attrs()) {
 			continue
 		}
 		if err := netlink.LinkDel(l); err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) && !strings.Contains(err.Error(), "no such device") {
@@ -131,7 +167,7 @@ func (n *Network) deletePorts(condemned func(name string) bool) error {
 }
 
 func (n *Network) removeBridge() error {
-	if err := n.deletePorts(func(string) bool { return true }); err != nil {
+	if err := n.deletePorts(func(*netlink.LinkAttrs) bool { return true }); err != nil {
 		return err
 	}
 	link, err := netlink.LinkByName(n.cfg.Bridge)

@@ -4,7 +4,7 @@
 //
 //	n, err := network.Setup(ctx, network.Config{DataDir: dir, BinDir: bin, PodCIDR: cidr, Log: log})
 //	n.Gateway()                    // the bridge's own address, where node services can listen
-//	n.Sweep(ctx, livingSandboxes)  // after a crash: frees addresses and interfaces of dead sandboxes
+//	n.Sweep(ctx, living, spaces)   // after a crash: frees addresses and interfaces of dead sandboxes
 //	n.Remove(ctx)                  // deletes bridge, interfaces, chains and CNI state
 //
 // Everything is idempotent: Setup repairs what is there, Remove is happy when nothing is. A Network

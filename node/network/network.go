@@ -79,9 +79,11 @@ func (n *Network) forwardPackets(ctx context.Context) error {
 }
 
 // Sweep gives back the addresses, host ports and interfaces of sandboxes that are gone without
-// having been taken down, as a crash leaves them. living are the IDs of all sandboxes there are.
-// Call it before pods are started: one that is being connected meanwhile would count as dead.
-func (n *Network) Sweep(ctx context.Context, living []string) error {
+// having been taken down, as a crash leaves them. living are the IDs of all sandboxes there are,
+// spaces the paths of their network namespaces: interfaces that lead there stay, whatever else is
+// known of them. Call it before pods are started: one that is being connected meanwhile would count
+// as dead.
+func (n *Network) Sweep(ctx context.Context, living, spaces []string) error {
 	alive := make(map[string]bool, len(living))
 	valid := make([]types.GCAttachment, len(living))
 	for i, id := range living {
@@ -98,7 +100,7 @@ func (n *Network) Sweep(ctx context.Context, living []string) error {
 	}
 	// What died in the middle of being connected is in no cache, but may hold an address and an
 	// interface.
-	errs = append(errs, n.sweepLeases(alive), n.sweepInterfaces(alive))
+	errs = append(errs, n.sweepLeases(alive), n.sweepInterfaces(alive, spaces))
 	return errors.Join(errs...)
 }
 
@@ -144,7 +146,7 @@ func Remove(ctx context.Context, cfg Config) error {
 func (n *Network) Remove(ctx context.Context) error {
 	var errs []error
 	if _, err := os.Stat(filepath.Join(n.cfg.BinDir, "cni", "bridge")); err == nil {
-		errs = append(errs, n.Sweep(ctx, nil)) // host ports go with their plugin only
+		errs = append(errs, n.Sweep(ctx, nil, nil)) // host ports go with their plugin only
 	}
 	errs = append(errs, n.removeBridge(), n.removeRules())
 	if err := os.Remove(n.cfg.confFile()); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -1,6 +1,7 @@
 package network_test
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -175,7 +176,8 @@ func TestNetworkLeavesNothingBehind(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(cfg.DataDir, "cni/leases/trtest0/10.244.7.99"), []byte("ghost\neth0"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Sweep(t.Context(), []string{"alive"}); err != nil {
+	spaces := []string{"/run/netns/troupe-test-alive", "/run/netns/troupe-test-gone"}
+	if err := n.Sweep(t.Context(), []string{"alive"}, spaces); err != nil {
 		t.Fatalf("sweep: %v", err)
 	}
 	if diff := cmp.Diff([]string{"10.244.7.2"}, leases(t, cfg)); diff != "" {
@@ -188,6 +190,20 @@ func TestNetworkLeavesNothingBehind(t *testing.T) {
 		t.Errorf("host ports after the sweep are wrong:\n%s", got)
 	}
 
+	// The results are in a folder that others use and may clear.
+	results := filepath.Join(cfg.CacheDir, "results")
+	if err := os.Rename(results, results+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Sweep(t.Context(), []string{"alive"}, spaces); err != nil {
+		t.Fatalf("sweep without results: %v", err)
+	}
+	if got := ports(t); got != 1 {
+		t.Errorf("%d ports after a sweep without results, want 1", got)
+	}
+	if err := errors.Join(os.RemoveAll(results), os.Rename(results+".away", results)); err != nil {
+		t.Fatal(err)
+	}
 	if err := n.Remove(t.Context()); err != nil {
 		t.Fatalf("remove: %v", err)
 	}

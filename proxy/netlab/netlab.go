@@ -51,14 +51,20 @@ func again() int {
 	}
 }
 
-// prepare makes /run private to this process: names of namespaces and the lock of iptables live
-// there. The loopback interface of a new namespace is down.
+// prepare makes private to this process /run, where names of namespaces and the lock of iptables
+// live, and the folder where CNI libraries note what they connected. The loopback interface of a new
+// namespace is down.
 func prepare() error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	if err := syscall.Mount("tmpfs", "/run", "tmpfs", 0, ""); err != nil {
-		return fmt.Errorf("mount /run: %w", err)
+	for _, dir := range []string{"/run", "/var/lib/cni"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", dir, err)
+		}
 	}
 	return command("ip link set lo up")
 }
