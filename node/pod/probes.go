@@ -132,7 +132,8 @@ type probeConfig struct {
 
 // firstRetry is when a readiness or startup probe that failed at once is tried again, and then
 // ever later, within its first period: a container that is up soon need not wait a period to be
-// noticed. Failures of these early tries do not count.
+// noticed. Failures of these early tries do not count. A kubelet begins at a random moment of that
+// period.
 const firstRetry = 100 * time.Millisecond
 
 // probeActor runs one probe of one run of a container.
@@ -159,22 +160,36 @@ func (p *probeActor) Receive(c actor.Context) {
 	switch c.Message().(type) {
 	case *actor.Started:
 		since := p.cfg.Clock.Now().Sub(p.target.Started)
-		stage.After(c, max(time.Duration(p.spec.InitialDelaySeconds)*time.Second-since, 0), probeDue{})
+		stage.After(c, max(p.begin()-since, 0), probeDue{})
 	case probeDue:
 		p.run(c)
 	}
 }
 
+// begin is how long after the start of the container the first try is. A liveness probe that nobody
+// wants delayed waits for half its period: a container that is just starting is not ill.
+func (p *probeActor) begin() time.Duration {
+	delay := time.Duration(p.spec.InitialDelaySeconds) * time.Second
+	if delay == 0 && p.target.Kind == probe.Liveness {
+		delay = p.period() / 2
+	}
+	return delay
+}
+
+func (p *probeActor) period() time.Duration {
+	return max(time.Duration(p.spec.PeriodSeconds)*time.Second, time.Second)
+}
+
 func (p *probeActor) run(c actor.Context) {
 	begin := p.cfg.Clock.Now()
-	early := p.early > 0 // this try is one
 	if p.first.IsZero() {
 		p.first = begin
 		if p.target.Kind != probe.Liveness && !p.good {
 			p.early = firstRetry
 		}
 	}
-	var output string // written before done runs, read after
+	early := p.early > 0 // this try is one
+	var output string    // written before done runs, read after
 	stage.Go(c, nil, p.target.Timeout+5*time.Second, func(ctx context.Context) (r probe.Result, err error) {
 		r, output = p.cfg.Prober.Probe(ctx, p.target)
 		return r, nil
@@ -194,7 +209,7 @@ func (p *probeActor) run(c actor.Context) {
 // next is how long after its begin this try is followed by another: a period, or sooner while
 // early tries fail.
 func (p *probeActor) next(r probe.Result, begin time.Time) time.Duration {
-	period := max(time.Duration(p.spec.PeriodSeconds)*time.Second, time.Second)
+	period := p.period()
 	if r == probe.Success {
 		p.early = 0
 	}
