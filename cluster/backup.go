@@ -125,7 +125,7 @@ func Restore(ctx context.Context, dataDir string, from io.Reader, progress func(
 			return info, fmt.Errorf("restore keys: %w", err)
 		}
 	}
-	b, err := bus.Start(ctx, bus.Config{DataDir: below(dataDir, "nats"), Region: info.Region, Log: log})
+	b, err := bus.Start(ctx, bus.Config{DataDir: natsDir(dataDir), Region: info.Region, Log: log})
 	if err != nil {
 		return info, err
 	}

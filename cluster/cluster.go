@@ -125,6 +125,12 @@ func (c *Cluster) openAuthority(context.Context) (err error) {
 
 func keysDir(dataDir string) string { return below(dataDir, "keys") }
 
+func natsDir(dataDir string) string { return below(dataDir, "nats") }
+
+// RemoveStaging removes what a cluster that was killed has left in memory. Whoever deletes a data
+// folder calls it.
+func RemoveStaging(dataDir string) error { return bus.RemoveStaging(natsDir(dataDir)) }
+
 // below is a folder in the data folder, or none when nothing is kept.
 func below(dataDir, name string) string {
 	if dataDir == "" {
@@ -134,7 +140,7 @@ func below(dataDir, name string) string {
 }
 
 func (c *Cluster) startBus(ctx context.Context) (err error) {
-	cfg := bus.Config{DataDir: below(c.cfg.DataDir, "nats"), Region: c.cfg.Region, ListenAddr: c.cfg.NATSAddr, Auth: identify, Outside: c.cfg.Outside, Log: c.cfg.Log}
+	cfg := bus.Config{DataDir: natsDir(c.cfg.DataDir), Region: c.cfg.Region, ListenAddr: c.cfg.NATSAddr, Auth: identify, Outside: c.cfg.Outside, Log: c.cfg.Log}
 	if c.cfg.NATSAddr != "" {
 		host, _, err := net.SplitHostPort(c.cfg.NATSAddr)
 		if err != nil {

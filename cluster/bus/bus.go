@@ -137,7 +137,7 @@ func Start(ctx context.Context, cfg Config) (*Bus, error) {
 
 // launch runs a server and returns when it accepts connections.
 func (b *Bus) launch(ctx context.Context, opts *server.Options) error {
-	if err := verifyBuckets(opts.StoreDir); err != nil {
+	if err := errors.Join(verifyBuckets(opts.StoreDir), sweepStaging(opts.StoreDir)); err != nil {
 		return err
 	}
 	srv, err := server.NewServer(opts)
@@ -341,10 +341,11 @@ func (b *Bus) Close(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
-		if !b.InMemory() {
-			time.Sleep(flushWait)
+		if b.InMemory() {
+			return b.removeTemp()
 		}
-		return b.removeTemp()
+		time.Sleep(flushWait)
+		return RemoveStaging(b.cfg.DataDir)
 	case <-ctx.Done():
 		return errors.Join(fmt.Errorf("close bus: %w", ctx.Err()), b.removeTemp())
 	}

@@ -34,7 +34,7 @@ func checkFormat(h nats.Header) error {
 // checkEpochFormat refuses a bucket of a newer program before anything in it is touched: the last
 // program that opened it has left its format in the epoch record.
 func (s *Store) checkEpochFormat(ctx context.Context) error {
-	stream, err := s.js.Stream(ctx, "KV_"+s.cfg.Bucket)
+	stream, err := s.js.Stream(ctx, s.streamName())
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}

@@ -106,7 +106,8 @@ func (w *writer) publish(ctx context.Context, msgs []*nats.Msg, atomic bool) err
 		return nil // nothing but checks
 	}
 	prefix := w.newWindow()
-	if atomic || len(msgs) >= batchFrom && w.batching() {
+	if atomic || len(msgs) >= w.batchFrom() && w.batching() {
+		w.stage(atomic)
 		return w.publishBatch(ctx, msgs, prefix)
 	}
 	for i, m := range msgs {
@@ -135,6 +136,29 @@ func expect(got, want uint64) error {
 // members write a window of publishes to disk together by themselves.
 func (w *writer) batching() bool {
 	return !w.store.cfg.Async && !w.store.cfg.Bus.InMemory() && w.store.cfg.Bus.Replicas() == 1
+}
+
+// batchFrom is from how many messages on a batch is cheaper than as many publishes.
+func (w *writer) batchFrom() int {
+	if w.staging != nil {
+		return stagedBatchFrom
+	}
+	return batchFrom
+}
+
+// stage says where the server puts a batch until it is committed. Where it cannot be changed the batch
+// takes longer, or a power cut may leave a part of a transaction that was never acknowledged.
+func (w *writer) stage(atomic bool) {
+	if w.staging == nil {
+		return
+	}
+	choose := w.staging.InMemory
+	if atomic {
+		choose = w.staging.OnDisk
+	}
+	if err := choose(); err != nil {
+		w.store.log.Debug("a batch is not staged as it should be", "atomic", atomic, "err", err)
+	}
 }
 
 // publishBatch stores msgs by one atomic batch. Only the last message is answered.

@@ -77,7 +77,7 @@ func each(t *testing.T, nc *nats.Conn, stream string, visit func(*jetstream.RawS
 func noneShows(t *testing.T, dir string, b *bus.Bus) {
 	t.Helper()
 	if err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		content, err := os.ReadFile(path)

@@ -20,17 +20,20 @@ const maxBatch = 256
 // maxWindow is the most operations that are under way to the servers of several members at once.
 const maxWindow = 512
 
+// streamName is what the bucket is called among the server's streams.
+func (s *Store) streamName() string { return "KV_" + s.cfg.Bucket }
+
 // ensureStream opens or creates the bucket. It looks first: a needless update writes to disk.
 func (s *Store) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 	if s.mark != nil && s.mark.seq > 0 {
 		// A server that cannot read a stream at all starts without it. A new one in its place
 		// would bury what may still be saved.
-		if _, err := s.js.Stream(ctx, "KV_"+s.cfg.Bucket); errors.Is(err, jetstream.ErrStreamNotFound) {
+		if _, err := s.js.Stream(ctx, s.streamName()); errors.Is(err, jetstream.ErrStreamNotFound) {
 			return nil, s.mark.damaged("the server could not read it; it ended at revision %d", s.mark.seq)
 		}
 	}
 	want := jetstream.StreamConfig{
-		Name:        "KV_" + s.cfg.Bucket,
+		Name:        s.streamName(),
 		Description: "objects of the cluster, one record each",
 		Subjects:    []string{messages.StateAll(s.cfg.Bucket)},
 		// One record per key; refusing new ones on a limit is better than losing old ones.

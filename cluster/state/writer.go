@@ -11,13 +11,16 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
 
+	"github.com/troupe-run/troupe/cluster/bus"
 	"github.com/troupe-run/troupe/messages"
 )
 
 const (
 	// batchFrom is the number of queued operations from which an atomic batch (one fsync for
-	// all, but four for its own files) is cheaper than a publish (one fsync) each.
-	batchFrom = 10
+	// all, but four for its own files) is cheaper than a publish (one fsync) each, and
+	// stagedBatchFrom the same where the batch's files are in memory.
+	batchFrom       = 10
+	stagedBatchFrom = 3
 	// ackTimeout is when a missing acknowledgement is taken for lost.
 	ackTimeout = 10 * time.Second
 	// sharedAckTimeout is the same where another member's server may answer instead.
@@ -36,6 +39,8 @@ type writer struct {
 	inbox string
 	acks  chan *nats.Msg
 	sub   *nats.Subscription
+	// staging is nil where it is not ours to say where batches are staged.
+	staging *bus.Staging
 
 	mu     sync.Mutex
 	queue  []*txn
@@ -52,7 +57,11 @@ type writer struct {
 }
 
 func newWriter(s *Store) *writer {
-	return &writer{store: s, id: nuid.Next(), inbox: s.nc.NewInbox(), acks: make(chan *nats.Msg, 4*maxWindow), signal: make(chan struct{}, 1)}
+	w := &writer{store: s, id: nuid.Next(), inbox: s.nc.NewInbox(), acks: make(chan *nats.Msg, 4*maxWindow), signal: make(chan struct{}, 1)}
+	if !s.cfg.Async {
+		w.staging = s.cfg.Bus.Staging(s.streamName())
+	}
+	return w
 }
 
 func (w *writer) enqueue(t *txn) error {

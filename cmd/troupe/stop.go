@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/troupe-run/troupe/cluster"
 	"github.com/troupe-run/troupe/node"
 	"github.com/troupe-run/troupe/proxy"
 )
@@ -104,7 +105,7 @@ func runReset(ctx context.Context, dir string, yes bool, in io.Reader, out io.Wr
 	} else if _, err := stopHolder(dir, stopWait); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := errors.Join(os.RemoveAll(dir), cluster.RemoveStaging(dir)); err != nil {
 		return fmt.Errorf("delete the data: %w", err)
 	}
 	fmt.Fprintf(out, "the cluster and %s are gone\n", dir)
