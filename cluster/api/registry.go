@@ -29,7 +29,7 @@ type registry struct {
 	*genericregistry.Store
 	kind *kind.Kind
 	deps any
-	// plainJSON is the encoder for which lists share their items' JSON; empty for none.
+	// plainJSON is the encoder for which answers share the objects' JSON; empty for none.
 	plainJSON runtime.Identifier
 }
 

@@ -175,9 +175,7 @@ func (s *Server) assemble() error {
 	if s.fairness != nil { // nil in an interface is not nil
 		c.FlowControl = s.fairness
 	}
-	c.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
-		return genericapiserver.DefaultBuildHandlerChain(s.limit(withPlainLists(handler)), c)
-	}
+	c.BuildHandlerChainFunc = s.chain
 	generic, err := c.Complete(nil).New("troupe", genericapiserver.NewEmptyDelegateWithCustomHandler(http.HandlerFunc(s.serveExtension)))
 	if err != nil {
 		return fmt.Errorf("assemble generic server: %w", err)

@@ -403,6 +403,18 @@ func (s *Store) Lookup(key messages.Key) (e Entry, rev uint64, ok bool) {
 	return row.Entry, s.rev, true
 }
 
+// Item returns an object as a listing has it, and the object's revision.
+func (s *Store) Item(key messages.Key) (item Item, rev uint64, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if t := s.tables[key.Resource]; t != nil {
+		if row := t.rows[name{key.Namespace, key.Name}]; row != nil {
+			return Item{row.path, row.Object, row.shown}, row.Rev, true
+		}
+	}
+	return Item{}, 0, false
+}
+
 // List returns the objects of a resource in one namespace ("" means all) in the order of their
 // namespaces and names.
 func (s *Store) List(res messages.Resource, namespace string) []objects.Object {

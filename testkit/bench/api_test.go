@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -67,6 +68,7 @@ func apiRates(b *testing.B) {
 func apiPhase(b *testing.B, p *bench.Process, name string, n int, do func(context.Context, rest.Interface, int) error, clients []rest.Interface) {
 	b.Helper()
 	before, begun := usage(b, p), time.Now()
+	ownBefore := ownCPU(b)
 	var next atomic.Int64
 	var all sync.WaitGroup
 	for _, c := range clients {
@@ -86,6 +88,7 @@ func apiPhase(b *testing.B, p *bench.Process, name string, n int, do func(contex
 	}
 	b.ReportMetric(float64(n)/took.Seconds(), name+"/s")
 	b.ReportMetric(float64(cpu.Microseconds())/float64(n), "us-"+name[:len(name)-1])
+	b.ReportMetric(float64((ownCPU(b)-ownBefore).Microseconds())/float64(n), "us-client-"+name[:len(name)-1])
 }
 
 // apiClientsOf returns clients that do not share connections.
@@ -151,4 +154,13 @@ func lonelyPod(i int) *corev1.Pod {
 			}},
 		},
 	}
+}
+
+// ownCPU is the processor time this process, the clients, has used.
+func ownCPU(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

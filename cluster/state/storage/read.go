@@ -36,6 +36,8 @@ func (s *Storage) Get(ctx context.Context, key string, opts storage.GetOptions, 
 		return err
 	}
 	switch {
+	case ok && s.take(ctx, k, e.Rev):
+		return nil
 	case ok:
 		obj, err := s.served(e.Object)
 		if err != nil {
