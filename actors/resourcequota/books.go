@@ -44,7 +44,7 @@ type space struct {
 // NewBooks counts the objects of reader; now tells when a pod should have ended.
 func NewBooks(reader objects.Reader, now clock.PassiveClock) *Books {
 	b := &Books{reader: reader, special: make(map[schema.GroupResource]*measure), spaces: make(map[string]*space)}
-	for _, m := range []*measure{pods(now), services(), claims()} {
+	for _, m := range []*measure{pods(now), services(), claims(), deviceClaims()} {
 		b.special[m.resource] = m
 	}
 	return b

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -74,6 +75,24 @@ func TestWhatIsUsedIsCharged(t *testing.T) {
 	grown, balanced := claim.DeepCopy(), service("LoadBalancer", 2)
 	grown.ResourceVersion, claim.ResourceVersion = "2", "1"
 	grown.Spec.Resources.Requests = list("storage", "8Gi")
+	devices := func(requests ...resourcev1.DeviceRequest) admission.Attributes {
+		return attributes(&resourcev1.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "d"}, Spec: resourcev1.ResourceClaimSpec{
+			Devices: resourcev1.DeviceClaim{Requests: requests}}}, nil, resourcev1.SchemeGroupVersion.WithResource("resourceclaims"), "", false)
+	}
+	exactly := func(class string, n int64) resourcev1.DeviceRequest {
+		r := resourcev1.DeviceRequest{Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: class, AllocationMode: resourcev1.DeviceAllocationModeExactCount, Count: n}}
+		if n == 0 {
+			r.Exactly.AllocationMode = resourcev1.DeviceAllocationModeAll
+		}
+		return r
+	}
+	anyOf := func(requests ...resourcev1.DeviceRequest) (out resourcev1.DeviceRequest) {
+		for _, r := range requests {
+			out.FirstAvailable = append(out.FirstAvailable, resourcev1.DeviceSubRequest{DeviceClassName: r.Exactly.DeviceClassName, AllocationMode: r.Exactly.AllocationMode, Count: r.Exactly.Count})
+		}
+		return out
+	}
+	const gpus, nets = "gpu.deviceclass.resource.k8s.io/devices", "net.deviceclass.resource.k8s.io/devices"
 	for name, tc := range map[string]struct {
 		quota *corev1.ResourceQuota
 		a     admission.Attributes
@@ -87,6 +106,11 @@ func TestWhatIsUsedIsCharged(t *testing.T) {
 			`pods "a" is forbidden: exceeded quota: q, requested: requests.cpu=1500m, used: requests.cpu=0, limited: requests.cpu=1`},
 		"nothing said": {limits("limits.memory", "1Gi", "cpu", "1"), attributes(pod("a", nil, nil), nil, podsVersion, "", false), list("limits.memory", "0", "cpu", "0"),
 			"failed quota: q: must specify cpu for: c; limits.memory for: c"},
+		"devices": {limits(gpus, "5", nets, "5", "count/resourceclaims.resource.k8s.io", "1"), devices(exactly("gpu", 2), exactly("gpu", 1), exactly("net", 1)),
+			list(gpus, "3", nets, "1", "count/resourceclaims.resource.k8s.io", "1"), ""},
+		"devices, one or other": {limits(gpus, "5", nets, "5"), devices(anyOf(exactly("gpu", 2), exactly("gpu", 3), exactly("net", 1))), list(gpus, "3", nets, "1"), ""},
+		"all devices": {limits(gpus, "31"), devices(exactly("gpu", 0)), list(gpus, "0"),
+			`resourceclaims.resource.k8s.io "d" is forbidden: exceeded quota: q, requested: ` + gpus + `=32, used: ` + gpus + `=0, limited: ` + gpus + `=31`},
 		"dry run":      {limits("pods", "1"), attributes(pod("a", nil, nil), nil, podsVersion, "", true), list("pods", "0"), ""},
 		"extended":     {limits("requests.example.com/gpu", "1"), attributes(pod("a", list("example.com/gpu", "2"), nil), nil, podsVersion, "", false), list("requests.example.com/gpu", "0"), "exceeded quota"},
 		"huge pages":   {limits("hugepages-2Mi", "4Mi"), attributes(pod("a", list("hugepages-2Mi", "4Mi"), nil), nil, podsVersion, "", false), list("hugepages-2Mi", "4Mi"), ""},

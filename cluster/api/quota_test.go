@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
@@ -43,22 +44,76 @@ func (c *cluster) limit(t *testing.T, name, resourceName, amount string) message
 // are taken: no more is stored than there is room for, and what failed is not counted.
 func TestQuotasHoldUnderConcurrency(t *testing.T) {
 	t.Parallel()
-	c, ctx := start(t, withBooks), t.Context()
+	t.Run("config maps", func(t *testing.T) {
+		t.Parallel()
+		c := start(t, withBooks)
+		maps := c.client.CoreV1().ConfigMaps("default")
+		c.rush(t, []string{"count/configmaps", "configmaps"}, func(m metav1.ObjectMeta) error {
+			_, err := maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: m}, metav1.CreateOptions{})
+			return err
+		}, func() int { return len(must(maps.List(t.Context(), metav1.ListOptions{})).Items) })
+	})
+	client := func(t *testing.T) (*cluster, dynamic.ResourceInterface) {
+		t.Parallel()
+		c := start(t, withBooks)
+		c.define(t, widgets)
+		return c, c.dynamic(t).Resource(widgetsResource).Namespace("default")
+	}
+	counts := []string{"count/widgets.example.com", "count/widgets.example.com"}
+	t.Run("custom resources", func(t *testing.T) {
+		c, r := client(t)
+		c.rush(t, counts, func(m metav1.ObjectMeta) error {
+			w := widget(m.Name, map[string]any{"size": int64(1)})
+			w.SetGenerateName(m.GenerateName)
+			_, err := r.Create(t.Context(), w, metav1.CreateOptions{})
+			return err
+		}, func() int { return len(must(r.List(t.Context(), metav1.ListOptions{})).Items) })
+	})
+	t.Run("custom resources that are applied", func(t *testing.T) {
+		c, r := client(t)
+		n := atomic.Int64{}
+		c.rush(t, counts, func(m metav1.ObjectMeta) error {
+			if m.Name == "" {
+				m.Name = fmt.Sprint(m.GenerateName, n.Add(1))
+			}
+			got, err := r.Apply(t.Context(), m.Name, widget(m.Name, map[string]any{"size": n.Add(1)%9 + 1}), metav1.ApplyOptions{FieldManager: "m", Force: true})
+			if err == nil && got.GetGeneration() > 1 {
+				return apierrors.NewAlreadyExists(corev1.Resource("widgets"), m.Name)
+			}
+			return err
+		}, func() int { return len(must(r.List(t.Context(), metav1.ListOptions{})).Items) })
+	})
+	t.Run("custom resources without HTTP", func(t *testing.T) {
+		c, r := client(t)
+		w := c.Local("test")
+		c.rush(t, counts, func(m metav1.ObjectMeta) error {
+			obj := widget(m.Name, map[string]any{"size": int64(1), "limit": int64(1)})
+			obj.SetNamespace("default")
+			obj.SetGenerateName(m.GenerateName)
+			_, err := w.Create(t.Context(), obj)
+			return err
+		}, func() int { return len(must(r.List(t.Context(), metav1.ListOptions{})).Items) })
+	})
+}
+
+// rush creates much of one kind at once. The first of the limits has less room than the second.
+func (c *cluster) rush(t *testing.T, counts []string, create func(metav1.ObjectMeta) error, list func() int) {
+	t.Helper()
 	const room, clients = 12, 60
-	c.limit(t, "few", "count/configmaps", fmt.Sprint(room))
-	c.limit(t, "fewer", "configmaps", fmt.Sprint(room+1))
+	c.limit(t, "few", counts[0], fmt.Sprint(room))
+	c.limit(t, "fewer", counts[1], fmt.Sprint(room+1))
+	exceeded := fmt.Sprintf("exceeded quota: few, requested: %s=1, used: %s=", counts[0], counts[0])
 	var wg sync.WaitGroup
 	var stored, refused, taken atomic.Int64
 	for i := range clients {
 		wg.Go(func() {
-			cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("cm-%d", i/2)}}
-			_, err := c.client.CoreV1().ConfigMaps("default").Create(ctx, cm, metav1.CreateOptions{})
+			err := create(metav1.ObjectMeta{Name: fmt.Sprintf("cm-%d", i/2)})
 			switch {
 			case err == nil:
 				stored.Add(1)
 			case apierrors.IsAlreadyExists(err):
 				taken.Add(1)
-			case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota: few, requested: count/configmaps=1, used: count/configmaps="):
+			case apierrors.IsForbidden(err) && strings.Contains(err.Error(), exceeded):
 				refused.Add(1)
 			default:
 				t.Error(err)
@@ -66,15 +121,11 @@ func TestQuotasHoldUnderConcurrency(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	list, err := c.client.CoreV1().ConfigMaps("default").List(ctx, metav1.ListOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := int64(len(list.Items)); n != stored.Load() || n > room {
+	if n := int64(list()); n != stored.Load() || n > room {
 		t.Errorf("%d stored, %d acknowledged, room for %d (%d taken, %d refused)", n, stored.Load(), room, taken.Load(), refused.Load())
 	}
 	for _, name := range []string{"few", "fewer"} {
-		q, err := c.client.CoreV1().ResourceQuotas("default").Get(ctx, name, metav1.GetOptions{})
+		q, err := c.client.CoreV1().ResourceQuotas("default").Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +137,7 @@ func TestQuotasHoldUnderConcurrency(t *testing.T) {
 	}
 	// What was left is there for whoever comes next.
 	for i := stored.Load(); i < room; i++ {
-		if _, err := c.client.CoreV1().ConfigMaps("default").Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "late-"}}, metav1.CreateOptions{}); err != nil {
+		if err := create(metav1.ObjectMeta{GenerateName: "late-"}); err != nil {
 			t.Error(err)
 		}
 	}

@@ -57,6 +57,13 @@ func WithSettlement(ctx context.Context) (_ context.Context, done func(stored bo
 	return context.WithValue(ctx, settlementKey{}, s), s.end
 }
 
+// Settle is what WithSettlement returns, for whoever has the context alone.
+func Settle(ctx context.Context, stored bool) {
+	if s, ok := ctx.Value(settlementKey{}).(*settlement); ok {
+		s.end(stored)
+	}
+}
+
 func (s *settlement) begin(settle func(bool)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

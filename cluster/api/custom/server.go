@@ -32,6 +32,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/troupe-run/troupe/actors/objects"
+	apiadmission "github.com/troupe-run/troupe/cluster/api/admission"
 	"github.com/troupe-run/troupe/cluster/state"
 	"github.com/troupe-run/troupe/cluster/state/informer"
 	"github.com/troupe-run/troupe/messages"
@@ -147,7 +148,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			responsewriters.ErrorNegotiated(errUnknownFormat, apiserver.Codecs, schema.GroupVersion{Group: info.APIGroup, Version: info.APIVersion}, w, r)
 			return
 		}
-		s.resource.ServeHTTP(w, r)
+		ctx, _ := apiadmission.WithSettlement(r.Context())
+		s.resource.ServeHTTP(w, r.WithContext(ctx))
 		return
 	}
 	if parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/"); len(parts) == 3 {

@@ -1,17 +1,24 @@
 package custom
 
 import (
+	"context"
+
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/registry/customresource"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/rest"
+	apistorage "k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
+	"k8s.io/apiserver/pkg/storage/storagebackend/factory"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/troupe-run/troupe/actors/objects"
+	"github.com/troupe-run/troupe/cluster/api/admission"
 	"github.com/troupe-run/troupe/cluster/state"
 	"github.com/troupe-run/troupe/cluster/state/storage"
 	"github.com/troupe-run/troupe/messages"
@@ -26,11 +33,47 @@ func (o restOptions) GetRESTOptions(gr schema.GroupResource, _ runtime.Object) (
 			Config:        storagebackend.Config{Codec: unstructured.UnstructuredJSONScheme},
 			GroupResource: gr,
 		},
-		Decorator:               storage.Decorator(o.store),
+		Decorator:               charged(storage.Decorator(o.store)),
 		EnableGarbageCollection: true,
 		DeleteCollectionWorkers: 4,
 		ResourcePrefix:          "/" + gr.Group + "/" + gr.Resource,
 	}, nil
+}
+
+// charged has a storage tell admission what became of a write: the library's registry has no place
+// for that. The context begins in [Server.ServeHTTP] or in [begun].
+func charged(make generic.StorageDecorator) generic.StorageDecorator {
+	return func(config *storagebackend.ConfigForResource, prefix string, key func(runtime.Object) (string, error), newFunc, newListFunc func() runtime.Object,
+		attributes apistorage.AttrFunc, triggers apistorage.IndexerFuncs, indexers *cache.Indexers) (apistorage.Interface, factory.DestroyFunc, error) {
+		s, destroy, err := make(config, prefix, key, newFunc, newListFunc, attributes, triggers, indexers)
+		return settling{s}, destroy, err
+	}
+}
+
+type settling struct{ apistorage.Interface }
+
+// Create stores an object.
+func (s settling) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {
+	err := s.Interface.Create(ctx, key, obj, out, ttl)
+	admission.Settle(ctx, err == nil)
+	return err
+}
+
+// GuaranteedUpdate stores an object, be it new or not.
+func (s settling) GuaranteedUpdate(ctx context.Context, key string, out runtime.Object, ignoreNotFound bool,
+	preconditions *apistorage.Preconditions, update apistorage.UpdateFunc, cached runtime.Object) error {
+	err := s.Interface.GuaranteedUpdate(ctx, key, out, ignoreNotFound, preconditions, update, cached)
+	admission.Settle(ctx, err == nil)
+	return err
+}
+
+// begun is a registry whose writes are settled.
+type begun struct{ Registry }
+
+// Create stores an object.
+func (b begun) Create(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc, opts *metav1.CreateOptions) (runtime.Object, error) {
+	ctx, _ = admission.WithSettlement(ctx)
+	return b.Registry.Create(ctx, obj, validate, opts)
 }
 
 // Registry is what stores the objects of a custom resource.
@@ -56,5 +99,5 @@ func (s *Server) Registry(res messages.Resource) (schema.GroupVersionKind, Regis
 	if !ok {
 		return schema.GroupVersionKind{}, nil, notFound
 	}
-	return r.New().GetObjectKind().GroupVersionKind(), r, nil
+	return r.New().GetObjectKind().GroupVersionKind(), begun{r}, nil
 }
