@@ -108,11 +108,15 @@ func (c historyConfig) find(arg string) (messages.Key, *meta.RESTMapping, error)
 	if err != nil {
 		return messages.Key{}, nil, err
 	}
+	// resource.version.group looks like a resource of a group with a dot in its name.
+	var gvk schema.GroupVersionKind
 	full, gr := schema.ParseResourceArg(strings.ToLower(kind))
-	if full == nil {
-		full = &schema.GroupVersionResource{Group: gr.Group, Resource: gr.Resource}
+	if full != nil {
+		gvk, err = mapper.KindFor(*full)
 	}
-	gvk, err := mapper.KindFor(*full)
+	if full == nil || meta.IsNoMatchError(err) {
+		gvk, err = mapper.KindFor(gr.WithVersion(""))
+	}
 	if err != nil {
 		return messages.Key{}, nil, fmt.Errorf("%s: %w", arg, err)
 	}
