@@ -20,6 +20,7 @@ import (
 
 	"github.com/troupe-run/troupe/actors/objects"
 	apiadmission "github.com/troupe-run/troupe/cluster/api/admission"
+	"github.com/troupe-run/troupe/cluster/api/kinds/check"
 	"github.com/troupe-run/troupe/messages"
 )
 
@@ -78,6 +79,21 @@ func bind(ctx context.Context, pods *registry, reader objects.Reader, clock cloc
 	return apierrors.NewConflict(gr, b.Name, err)
 }
 
+// validateBinding checks that a binding names a node.
+func validateBinding(b *corev1.Binding) field.ErrorList {
+	var errs field.ErrorList
+	target := field.NewPath("target")
+	if b.Target.Kind != "" && b.Target.Kind != "Node" {
+		errs = append(errs, field.NotSupported(target.Child("kind"), b.Target.Kind, []string{"Node", "<empty>"}))
+	}
+	if b.Target.Name == "" {
+		errs = append(errs, field.Required(target.Child("name"), ""))
+	} else if len(errs) == 0 {
+		errs = check.DNSSubdomain(b.Target.Name, target.Child("name"))
+	}
+	return errs
+}
+
 // bindings serves pods/binding and the older bindings collection.
 type bindings struct {
 	pods   *registry
@@ -102,12 +118,10 @@ func (b *bindings) Create(ctx context.Context, name string, obj runtime.Object, 
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("not a Binding object: %#v", obj))
 	}
 	if in.Name != name {
-		return nil, field.Invalid(field.NewPath("metadata", "name"), in.Name, "must match the name in the request")
+		return nil, apierrors.NewBadRequest("name in URL does not match name in Binding object")
 	}
-	if in.Target.Kind != "" && in.Target.Kind != "Node" || in.Target.Name == "" {
-		return nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Binding").GroupKind(), name, field.ErrorList{
-			field.Invalid(field.NewPath("target"), in.Target.Kind+"/"+in.Target.Name, "must name a Node"),
-		})
+	if errs := validateBinding(in); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Binding").GroupKind(), name, errs)
 	}
 	if validate != nil {
 		if err := validate(ctx, in.DeepCopyObject()); err != nil {

@@ -28,6 +28,8 @@ var resets = map[string][]string{
 	// The system's own facts about who asks.
 	"certificatesigningrequests.certificates.k8s.io": {".spec.username", ".spec.uid", ".spec.groups", ".spec.extra", ".status"},
 	"serviceaccounts.": {".secrets[0]."}, // only the names are of use
+	// The older field for a source takes claims and snapshots only.
+	"persistentvolumeclaims.": {".spec.dataSource."},
 	// Begun by the library's own strategy, which also notes which versions have been stored.
 	"customresourcedefinitions.apiextensions.k8s.io": {".metadata.generation"},
 }

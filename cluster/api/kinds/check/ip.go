@@ -2,6 +2,7 @@ package check
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -18,7 +19,7 @@ func NonSpecialIP(v string, path *field.Path) field.ErrorList {
 	ip = ip.Unmap()
 	var errs field.ErrorList
 	if ip.IsUnspecified() {
-		errs = append(errs, field.Invalid(path, v, "may not be unspecified (0.0.0.0 or ::)"))
+		errs = append(errs, field.Invalid(path, v, fmt.Sprintf("may not be unspecified (%v)", v)))
 	}
 	if ip.IsLoopback() {
 		errs = append(errs, field.Invalid(path, v, "may not be in the loopback range (127.0.0.0/8, ::1/128)"))

@@ -26,6 +26,13 @@ var standardResources = integerResources.Union(sets.New(
 	corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory, corev1.ResourceLimitsEphemeralStorage,
 ))
 
+// IsStandardQuotaResource says that a quota may limit a resource without a domain: all of them but
+// the size of storage by itself, which only requests speak of.
+func IsStandardQuotaResource(name corev1.ResourceName) bool {
+	return standardResources.Has(name) && name != corev1.ResourceStorage || IsHugePages(name) ||
+		strings.HasPrefix(string(name), corev1.ResourceRequestsHugePagesPrefix)
+}
+
 // NonNegativeQuantity refuses amounts below zero.
 func NonNegativeQuantity(q resource.Quantity, path *field.Path) field.ErrorList {
 	if q.Sign() >= 0 {

@@ -68,8 +68,9 @@ func validateLimitRange(lr *corev1.LimitRange) field.ErrorList {
 	seen := sets.New[corev1.LimitType]()
 	for i := range lr.Spec.Limits {
 		item, path := &lr.Spec.Limits[i], specPath.Child("limits").Index(i)
-		errs = append(errs, check.QualifiedName(string(item.Type), path.Child("type"))...)
-		if !limitTypes.Has(item.Type) && !strings.Contains(string(item.Type), "/") {
+		if bad := check.QualifiedName(string(item.Type), path.Child("type")); len(bad) > 0 {
+			errs = append(errs, bad...)
+		} else if !limitTypes.Has(item.Type) && !strings.Contains(string(item.Type), "/") {
 			errs = append(errs, field.Invalid(path.Child("type"), item.Type, "must be a standard limit type or fully qualified"))
 		}
 		if seen.Has(item.Type) {
@@ -100,7 +101,6 @@ func validateLimits(item *corev1.LimitRangeItem, path *field.Path) field.ErrorLi
 		for _, name := range slices.Sorted(maps.Keys(list.of)) {
 			at := path.Child(list.child).Key(string(name))
 			errs = append(errs, limitResourceName(item.Type, name, at)...)
-			errs = append(errs, check.ResourceQuantity(name, list.of[name], at)...)
 			names.Insert(name)
 		}
 	}
@@ -152,7 +152,11 @@ func compareLimits(item *corev1.LimitRangeItem, name corev1.ResourceName, path *
 	} {
 		if pair.low.set && pair.high.set && pair.low.q.Cmp(pair.high.q) > 0 {
 			at := path.Child(pair.at).Key(string(name))
-			errs = append(errs, field.Invalid(at, pair.low.q.String(), fmt.Sprintf("%s %s is greater than %s %s", pair.low.text, pair.low.q.String(), pair.high.text, pair.high.q.String())))
+			high := pair.high.text
+			if pair.low.child == "defaultRequest" && pair.high.child == "default" {
+				high = "default limit value"
+			}
+			errs = append(errs, field.Invalid(at, pair.low.q.String(), fmt.Sprintf("%s %s is greater than %s %s", pair.low.text, pair.low.q.String(), high, pair.high.q.String())))
 		}
 	}
 	if ratio, ok := item.MaxLimitRequestRatio[name]; ok {

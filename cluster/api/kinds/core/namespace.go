@@ -30,7 +30,11 @@ func Namespace() kind.Kind {
 		ValidateName: apivalidation.NameIsDNSLabel,
 		Default:      func(obj kind.Object) { labelNamespace(obj.(*corev1.Namespace)) },
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
-			return validateFinalizers(obj.(*corev1.Namespace))
+			var errs field.ErrorList
+			for _, name := range obj.(*corev1.Namespace).Spec.Finalizers {
+				errs = append(errs, check.FinalizerName(string(name), finalizersPath)...)
+			}
+			return errs
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList { return nil },
 		PrepareForCreate: func(_ context.Context, obj kind.Object) {
@@ -60,7 +64,11 @@ func Namespace() kind.Kind {
 					obj.(*corev1.Namespace).Status = old.(*corev1.Namespace).Status
 				},
 				Validate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-					return validateFinalizers(obj.(*corev1.Namespace))
+					var errs field.ErrorList
+					for i, name := range obj.(*corev1.Namespace).Spec.Finalizers {
+						errs = append(errs, check.FinalizerName(string(name), finalizersPath.Index(i))...)
+					}
+					return errs
 				},
 			},
 		},
@@ -98,16 +106,11 @@ func labelNamespace(ns *corev1.Namespace) {
 	ns.Labels[corev1.LabelMetadataName] = ns.Name
 }
 
-func validateFinalizers(ns *corev1.Namespace) field.ErrorList {
-	var errs field.ErrorList
-	for _, name := range ns.Spec.Finalizers {
-		errs = append(errs, check.FinalizerName(string(name), field.NewPath("spec", "finalizers"))...)
-	}
-	return errs
-}
+var finalizersPath = specPath.Child("finalizers")
 
 func validateNamespacePhase(ns *corev1.Namespace) field.ErrorList {
-	path := field.NewPath("status", "phase")
+	// In Kubernetes, too, this path is in upper case.
+	path := field.NewPath("status", "Phase")
 	if ns.DeletionTimestamp.IsZero() {
 		if ns.Status.Phase != corev1.NamespaceActive {
 			return field.ErrorList{field.Invalid(path, ns.Status.Phase, "may only be 'Active' if `deletionTimestamp` is empty")}

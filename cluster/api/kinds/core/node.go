@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -132,7 +133,9 @@ func validateTaints(taints []corev1.Taint, path *field.Path) field.ErrorList {
 	for i, taint := range taints {
 		path := path.Index(i)
 		errs = append(errs, check.QualifiedName(taint.Key, path.Child("key"))...)
-		errs = append(errs, check.LabelValue(taint.Value, path.Child("value"))...)
+		if bad := content.IsLabelValue(taint.Value); len(bad) > 0 {
+			errs = append(errs, field.Invalid(path.Child("value"), taint.Value, strings.Join(bad, ";")))
+		}
 		errs = append(errs, check.OneOf(taint.Effect, taintEffects, path.Child("effect"))...)
 		id := [2]string{taint.Key, string(taint.Effect)}
 		if seen[id] {

@@ -3,7 +3,9 @@ package core
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -34,10 +36,12 @@ func PersistentVolume() kind.Kind {
 
 		Default: func(obj kind.Object) { defaultVolume(obj.(*corev1.PersistentVolume)) },
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
-			return validateVolume(&obj.(*corev1.PersistentVolume).Spec)
+			v := obj.(*corev1.PersistentVolume)
+			return validateVolume(v.Name, &v.Spec)
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-			return validateVolumeUpdate(&obj.(*corev1.PersistentVolume).Spec, &old.(*corev1.PersistentVolume).Spec)
+			v := obj.(*corev1.PersistentVolume)
+			return append(validateVolume(v.Name, &v.Spec), validateVolumeChange(&v.Spec, &old.(*corev1.PersistentVolume).Spec)...)
 		},
 		PrepareForCreate: func(_ context.Context, obj kind.Object) {
 			v := obj.(*corev1.PersistentVolume)
@@ -120,23 +124,12 @@ func defaultVolume(v *corev1.PersistentVolume) {
 }
 
 var (
-	volumeAccess  = sets.New(corev1.ReadOnlyMany, corev1.ReadWriteMany, corev1.ReadWriteOnce, corev1.ReadWriteOncePod)
 	volumeModes   = sets.New(corev1.PersistentVolumeBlock, corev1.PersistentVolumeFilesystem)
 	volumeReclaim = sets.New(corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRecycle, corev1.PersistentVolumeReclaimRetain)
 )
 
-func validateVolume(spec *corev1.PersistentVolumeSpec) field.ErrorList {
-	var errs field.ErrorList
-	modes := specPath.Child("accessModes")
-	if len(spec.AccessModes) == 0 {
-		errs = append(errs, field.Required(modes, ""))
-	}
-	for _, mode := range spec.AccessModes {
-		errs = append(errs, check.OneOfOrBad(mode, volumeAccess, modes)...)
-		if mode == corev1.ReadWriteOncePod && len(sets.New(spec.AccessModes...)) > 1 {
-			errs = append(errs, field.Forbidden(modes, "may not use ReadWriteOncePod with other access modes"))
-		}
-	}
+func validateVolume(name string, spec *corev1.PersistentVolumeSpec) field.ErrorList {
+	errs := podspec.ValidateAccessModes(spec.AccessModes, "", specPath.Child("accessModes"))
 	errs = append(errs, validateSize(spec.Capacity, specPath.Child("capacity"))...)
 	if a := spec.NodeAffinity; a != nil {
 		at := specPath.Child("nodeAffinity", "required")
@@ -146,7 +139,7 @@ func validateVolume(spec *corev1.PersistentVolumeSpec) field.ErrorList {
 			errs = append(errs, podspec.ValidateNodeSelector(a.Required, at)...)
 		}
 	}
-	errs = append(errs, validateVolumeSource(spec)...)
+	errs = append(errs, validateVolumeSource(name, spec)...)
 	errs = append(errs, check.OneOfOrBad(spec.PersistentVolumeReclaimPolicy, volumeReclaim, specPath.Child("persistentVolumeReclaimPolicy"))...)
 	if spec.HostPath != nil && path.Clean(spec.HostPath.Path) == "/" && spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
 		errs = append(errs, field.Forbidden(specPath.Child("persistentVolumeReclaimPolicy"), "may not be 'recycle' for a hostPath mount of '/'"))
@@ -171,29 +164,74 @@ func validateVolume(spec *corev1.PersistentVolumeSpec) field.ErrorList {
 
 // validateSize checks how big a volume is, which is all that its capacity may say.
 func validateSize(capacity corev1.ResourceList, at *field.Path) field.ErrorList {
-	if len(capacity) == 0 {
-		return field.ErrorList{field.Required(at, "")}
-	}
 	var errs field.ErrorList
-	size, ok := capacity[corev1.ResourceStorage]
-	if !ok || len(capacity) > 1 {
+	if len(capacity) == 0 {
+		errs = append(errs, field.Required(at, ""))
+	}
+	if _, ok := capacity[corev1.ResourceStorage]; !ok || len(capacity) > 1 {
 		errs = append(errs, field.NotSupported(at, capacity, []corev1.ResourceName{corev1.ResourceStorage}))
 	}
-	if ok && size.Sign() <= 0 {
-		errs = append(errs, field.Invalid(at.Key(string(corev1.ResourceStorage)), size.String(), "must be greater than zero"))
+	for _, name := range slices.Sorted(maps.Keys(capacity)) {
+		q, at := capacity[name], at.Key(string(name))
+		if q.Sign() < 0 {
+			errs = append(errs, field.Invalid(at, q.String(), badQuantity))
+		}
+		if q.Sign() <= 0 {
+			errs = append(errs, field.Invalid(at, q.String(), "must be greater than zero"))
+		}
 	}
 	return errs
 }
 
-func validateVolumeUpdate(spec, old *corev1.PersistentVolumeSpec) field.ErrorList {
-	errs := validateVolume(spec)
-	if !apiequality.Semantic.DeepEqual(spec.PersistentVolumeSource, old.PersistentVolumeSource) {
-		errs = append(errs, field.Forbidden(specPath.Child("persistentvolumesource"), fmt.Sprintf("spec.persistentvolumesource is immutable after creation\n%v",
-			diff.Diff(old.PersistentVolumeSource, spec.PersistentVolumeSource))))
+// badQuantity is why an amount below zero is refused where nothing is consumed.
+const badQuantity = "must be a valid resource quantity"
+
+// validateVolumeChange lets nothing change that says where a volume lies. A secret for growing it may
+// be added later, and labels of nodes may go by their newer names.
+func validateVolumeChange(spec, old *corev1.PersistentVolumeSpec) field.ErrorList {
+	var errs field.ErrorList
+	source := spec.PersistentVolumeSource
+	if source.CSI != nil && old.CSI != nil && old.CSI.ControllerExpandSecretRef == nil && source.CSI.ControllerExpandSecretRef != nil {
+		source = *source.DeepCopy()
+		source.CSI.ControllerExpandSecretRef = nil
 	}
-	errs = append(errs, apivalidation.ValidateImmutableField(spec.VolumeMode, old.VolumeMode, specPath.Child("volumeMode"))...)
-	if old.NodeAffinity != nil {
-		errs = append(errs, apivalidation.ValidateImmutableField(spec.NodeAffinity, old.NodeAffinity, specPath.Child("nodeAffinity"))...)
+	if !apiequality.Semantic.DeepEqual(source, old.PersistentVolumeSource) {
+		errs = append(errs, field.Forbidden(specPath.Child("persistentvolumesource"), fmt.Sprintf("spec.persistentvolumesource is immutable after creation\n%v",
+			diff.Diff(old.PersistentVolumeSource, source))))
+	}
+	// In Kubernetes, too, "spec" is missing from these two paths.
+	errs = append(errs, apivalidation.ValidateImmutableField(spec.VolumeMode, old.VolumeMode, field.NewPath("volumeMode"))...)
+	if old.NodeAffinity != nil && !sameNodes(spec.NodeAffinity, old.NodeAffinity) {
+		errs = append(errs, field.Invalid(field.NewPath("nodeAffinity"), spec.NodeAffinity, "field is immutable, except for updating from beta label to GA"))
+	}
+	if old.VolumeAttributesClassName != nil && spec.VolumeAttributesClassName == nil {
+		errs = append(errs, field.Forbidden(specPath.Child("volumeAttributesClassName"), "update from non-nil value to nil is forbidden"))
 	}
 	return errs
+}
+
+// stableLabels are the names that well-known labels of nodes have gone by since they are stable.
+var stableLabels = map[string]string{
+	corev1.LabelFailureDomainBetaZone:   corev1.LabelTopologyZone,
+	corev1.LabelFailureDomainBetaRegion: corev1.LabelTopologyRegion,
+	"beta.kubernetes.io/os":             corev1.LabelOSStable,
+	"beta.kubernetes.io/arch":           corev1.LabelArchStable,
+	corev1.LabelInstanceType:            corev1.LabelInstanceTypeStable,
+}
+
+// sameNodes says that now selects what was selected, but for newer names of labels.
+func sameNodes(now, was *corev1.VolumeNodeAffinity) bool {
+	if now == nil || now.Required == nil || was.Required == nil {
+		return apiequality.Semantic.DeepEqual(now, was)
+	}
+	renamed := was.DeepCopy()
+	for t := range min(len(now.Required.NodeSelectorTerms), len(renamed.Required.NodeSelectorTerms)) {
+		is, old := now.Required.NodeSelectorTerms[t].MatchExpressions, renamed.Required.NodeSelectorTerms[t].MatchExpressions
+		for e := range min(len(is), len(old)) {
+			if stableLabels[old[e].Key] == is[e].Key {
+				old[e].Key = is[e].Key
+			}
+		}
+	}
+	return apiequality.Semantic.DeepEqual(now, renamed)
 }

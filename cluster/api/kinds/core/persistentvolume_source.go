@@ -1,15 +1,13 @@
 package core
 
 import (
-	"path"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/troupe-run/troupe/cluster/api/kinds/check"
+	"github.com/troupe-run/troupe/cluster/api/kinds/podspec"
 )
 
 // part is a text that a volume source cannot do without.
@@ -33,10 +31,10 @@ type volumeSource struct {
 }
 
 // validateVolumeSource checks that a volume lies on one kind of storage, well described.
-func validateVolumeSource(spec *corev1.PersistentVolumeSpec) field.ErrorList {
+func validateVolumeSource(name string, spec *corev1.PersistentVolumeSpec) field.ErrorList {
 	var errs field.ErrorList
 	n := 0
-	for _, s := range append(nearSources(spec), farSources(&spec.PersistentVolumeSource)...) {
+	for _, s := range append(nearSources(name, spec), farSources(&spec.PersistentVolumeSource)...) {
 		if !s.set {
 			continue
 		}
@@ -52,73 +50,61 @@ func validateVolumeSource(spec *corev1.PersistentVolumeSpec) field.ErrorList {
 	return errs
 }
 
-func noBacksteps(p string, at *field.Path) field.ErrorList {
-	if slices.Contains(strings.Split(p, "/"), "..") {
-		return field.ErrorList{field.Invalid(at, p, "must not contain '..'")}
-	}
-	return nil
-}
-
 // nearSources are those in use without a driver of some vendor in the tree.
-func nearSources(spec *corev1.PersistentVolumeSpec) []volumeSource {
+func nearSources(name string, spec *corev1.PersistentVolumeSpec) []volumeSource {
 	return []volumeSource{
 		{"hostPath", spec.HostPath != nil, func(at *field.Path) field.ErrorList {
-			return append(parts(at, part{"path", spec.HostPath.Path}), noBacksteps(spec.HostPath.Path, at.Child("path"))...)
+			return podspec.ValidateHostPath(spec.HostPath, at)
 		}},
 		{"local", spec.Local != nil, func(at *field.Path) field.ErrorList {
-			errs := append(parts(at, part{"path", spec.Local.Path}), noBacksteps(spec.Local.Path, at.Child("path"))...)
+			errs := append(parts(at, part{"path", spec.Local.Path}), podspec.NoBacksteps(spec.Local.Path, at.Child("path"))...)
 			if spec.NodeAffinity == nil {
 				errs = append(errs, field.Required(specPath.Child("nodeAffinity"), "Local volume requires node affinity"))
 			}
 			return errs
 		}},
 		{"nfs", spec.NFS != nil, func(at *field.Path) field.ErrorList {
-			errs := parts(at, part{"server", spec.NFS.Server}, part{"path", spec.NFS.Path})
-			if spec.NFS.Path != "" && !path.IsAbs(spec.NFS.Path) {
-				errs = append(errs, field.Invalid(at.Child("path"), spec.NFS.Path, "must be an absolute path"))
-			}
-			return errs
+			return podspec.ValidateNFS(spec.NFS, at)
 		}},
 		{"csi", spec.CSI != nil, func(at *field.Path) field.ErrorList { return validateCSI(spec.CSI, at) }},
 		{"iscsi", spec.ISCSI != nil, func(at *field.Path) field.ErrorList {
-			errs := parts(at, part{"targetPortal", spec.ISCSI.TargetPortal}, part{"iqn", spec.ISCSI.IQN})
-			if lun := spec.ISCSI.Lun; lun < 0 || lun > 255 {
-				errs = append(errs, field.Invalid(at.Child("lun"), lun, validation.InclusiveRangeError(0, 255)))
+			s := spec.ISCSI
+			errs := podspec.ValidateISCSI(podspec.ISCSI{Portal: s.TargetPortal, IQN: s.IQN, Lun: s.Lun, CHAP: s.DiscoveryCHAPAuth || s.SessionCHAPAuth,
+				Secret: s.SecretRef != nil, Initiator: s.InitiatorName}, at)
+			if s.SecretRef != nil && s.SecretRef.Name == "" {
+				errs = append(errs, field.Required(at.Child("secretRef", "name"), ""))
+			}
+			if s.InitiatorName != nil && len(name+":"+s.TargetPortal) > podspec.MaxISCSIName {
+				errs = append(errs, field.Invalid(at.Child("targetportal"), s.TargetPortal, podspec.LongISCSIName))
 			}
 			return errs
 		}},
 		{"fc", spec.FC != nil, func(at *field.Path) field.ErrorList {
-			switch targets, ids := len(spec.FC.TargetWWNs), len(spec.FC.WWIDs); {
-			case targets > 0 && ids > 0:
-				return field.ErrorList{field.Invalid(at.Child("targetWWNs"), spec.FC.TargetWWNs, "fc: targetWWNs and wwids can not be specified simultaneously")}
-			case targets == 0 && ids == 0:
-				return field.ErrorList{field.Required(at.Child("targetWWNs"), "specify either targetWWNs or wwids, but not both")}
-			case targets > 0 && spec.FC.Lun == nil:
-				return field.ErrorList{field.Required(at.Child("lun"), "lun is required if targetWWNs is specified")}
-			}
-			return nil
+			return podspec.ValidateFC(spec.FC, at)
 		}},
 		{"flexVolume", spec.FlexVolume != nil, func(at *field.Path) field.ErrorList { return parts(at, part{"driver", spec.FlexVolume.Driver}) }},
 	}
 }
 
 func validateCSI(s *corev1.CSIPersistentVolumeSource, at *field.Path) field.ErrorList {
-	errs := parts(at, part{"driver", s.Driver}, part{"volumeHandle", s.VolumeHandle})
-	if s.Driver != "" {
-		errs = append(errs, check.DNSSubdomain(strings.ToLower(s.Driver), at.Child("driver"))...)
-	}
-	if len(s.Driver) > validation.DNS1123LabelMaxLength {
-		errs = append(errs, field.TooLong(at.Child("driver"), s.Driver, validation.DNS1123LabelMaxLength))
-	}
+	errs := append(check.DriverName(s.Driver, at.Child("driver")), parts(at, part{"volumeHandle", s.VolumeHandle})...)
 	for _, ref := range []struct {
 		child  string
 		secret *corev1.SecretReference
 	}{
 		{"controllerPublishSecretRef", s.ControllerPublishSecretRef}, {"controllerExpandSecretRef", s.ControllerExpandSecretRef},
-		{"nodePublishSecretRef", s.NodePublishSecretRef}, {"nodeExpandSecretRef", s.NodeExpandSecretRef}, {"nodeStageSecretRef", s.NodeStageSecretRef},
+		{"nodePublishSecretRef", s.NodePublishSecretRef}, {"nodeExpandSecretRef", s.NodeExpandSecretRef},
 	} {
-		if ref.secret != nil {
-			errs = append(errs, parts(at.Child(ref.child), part{"name", ref.secret.Name}, part{"namespace", ref.secret.Namespace})...)
+		if ref.secret == nil {
+			continue
+		}
+		at := at.Child(ref.child)
+		errs = append(errs, parts(at, part{"name", ref.secret.Name}, part{"namespace", ref.secret.Namespace})...)
+		if ref.secret.Name != "" {
+			errs = append(errs, check.DNSSubdomain(ref.secret.Name, at.Child("name"))...)
+		}
+		if ref.secret.Namespace != "" {
+			errs = append(errs, check.DNSLabel(ref.secret.Namespace, at.Child("namespace"))...)
 		}
 	}
 	return errs

@@ -33,16 +33,26 @@ func TestPersistentVolume(t *testing.T) {
 		want   []string
 	}{
 		"nothing": {func(s *corev1.PersistentVolumeSpec) { *s = corev1.PersistentVolumeSpec{} },
-			[]string{"FieldValueRequired spec", "FieldValueRequired spec.accessModes", "FieldValueRequired spec.capacity"}},
+			[]string{"FieldValueRequired spec", "FieldValueRequired spec.accessModes", "FieldValueRequired spec.capacity", "FieldValueNotSupported spec.capacity"}},
 		"two sources": {func(s *corev1.PersistentVolumeSpec) { s.NFS = &corev1.NFSVolumeSource{} }, []string{"FieldValueForbidden spec.nfs"}},
 		"local": {func(s *corev1.PersistentVolumeSpec) {
 			s.HostPath, s.Local = nil, &corev1.LocalVolumeSource{Path: "/a/../b"}
 		}, []string{"FieldValueInvalid spec.local.path", "FieldValueRequired spec.nodeAffinity"}},
 		"csi": {func(s *corev1.PersistentVolumeSpec) {
-			s.HostPath, s.CSI = nil, &corev1.CSIPersistentVolumeSource{Driver: "d", NodeStageSecretRef: &corev1.SecretReference{Name: "a"}}
-		}, []string{"FieldValueRequired spec.csi.nodeStageSecretRef.namespace", "FieldValueRequired spec.csi.volumeHandle"}},
+			s.HostPath, s.CSI = nil, &corev1.CSIPersistentVolumeSource{Driver: "d", NodeExpandSecretRef: &corev1.SecretReference{Name: "A"}, NodeStageSecretRef: &corev1.SecretReference{}}
+		}, []string{"FieldValueInvalid spec.csi.nodeExpandSecretRef.name", "FieldValueRequired spec.csi.nodeExpandSecretRef.namespace", "FieldValueRequired spec.csi.volumeHandle"}},
+		"host path": {func(s *corev1.PersistentVolumeSpec) { s.HostPath.Type = ptr.To(corev1.HostPathType("Hole")) }, []string{"FieldValueNotSupported spec.hostPath.type"}},
+		"nfs": {func(s *corev1.PersistentVolumeSpec) {
+			s.HostPath, s.NFS = nil, &corev1.NFSVolumeSource{Server: "s", Path: "a"}
+		}, []string{"FieldValueInvalid spec.nfs.path"}},
+		"iscsi": {func(s *corev1.PersistentVolumeSpec) {
+			s.HostPath, s.ISCSI = nil, &corev1.ISCSIPersistentVolumeSource{TargetPortal: "p", IQN: "disk", Lun: 256, SessionCHAPAuth: true, InitiatorName: ptr.To("iqn.x")}
+		}, []string{"FieldValueInvalid spec.iscsi.iqn", "FieldValueInvalid spec.iscsi.lun", "FieldValueRequired spec.iscsi.secretRef", "FieldValueInvalid spec.iscsi.initiatorname"}},
+		"fibre": {func(s *corev1.PersistentVolumeSpec) {
+			s.HostPath, s.FC = nil, &corev1.FCVolumeSource{TargetWWNs: []string{"a"}, WWIDs: []string{"b"}}
+		}, []string{"FieldValueInvalid spec.fc.targetWWNs", "FieldValueRequired spec.fc.lun"}},
 		"modes": {func(s *corev1.PersistentVolumeSpec) {
-			s.AccessModes = []corev1.PersistentVolumeAccessMode{"Any", corev1.ReadWriteOncePod}
+			s.AccessModes = []corev1.PersistentVolumeAccessMode{"Any", corev1.ReadWriteOnce, corev1.ReadWriteOncePod}
 			s.VolumeMode, s.PersistentVolumeReclaimPolicy = ptr.To(corev1.PersistentVolumeMode("Tape")), "Burn"
 		}, []string{"FieldValueForbidden spec.accessModes", "FieldValueNotSupported spec.accessModes", "FieldValueNotSupported spec.persistentVolumeReclaimPolicy", "FieldValueNotSupported spec.volumeMode"}},
 		"size": {func(s *corev1.PersistentVolumeSpec) {
@@ -64,5 +74,37 @@ func TestPersistentVolume(t *testing.T) {
 	changed.Spec.Capacity["storage"], changed.Spec.PersistentVolumeReclaimPolicy = resource.MustParse("6Gi"), "Delete"
 	kindtest.Want(t, kindtest.Update(k, changed, good))
 	changed.Spec.HostPath.Path, changed.Spec.VolumeMode = "/other", ptr.To(corev1.PersistentVolumeBlock)
-	kindtest.Want(t, kindtest.Update(k, changed, good), "FieldValueForbidden spec.persistentvolumesource", "FieldValueInvalid spec.volumeMode")
+	kindtest.Want(t, kindtest.Update(k, changed, good), "FieldValueForbidden spec.persistentvolumesource", "FieldValueInvalid volumeMode")
+
+	zone := func(label string) *corev1.VolumeNodeAffinity {
+		return &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+			MatchExpressions: []corev1.NodeSelectorRequirement{{Key: label, Operator: corev1.NodeSelectorOpIn, Values: []string{"z"}}}}}}}
+	}
+	csi := func(change func(*corev1.PersistentVolumeSpec)) *corev1.PersistentVolume {
+		v := build(func(s *corev1.PersistentVolumeSpec) {
+			s.HostPath, s.CSI = nil, &corev1.CSIPersistentVolumeSource{Driver: "d", VolumeHandle: "h"}
+			s.NodeAffinity, s.VolumeAttributesClassName = zone(corev1.LabelFailureDomainBetaZone), ptr.To("gold")
+			change(s)
+		})
+		defaultVolume(v)
+		return v
+	}
+	old := csi(func(*corev1.PersistentVolumeSpec) {})
+	for name, tc := range map[string]struct {
+		change func(*corev1.PersistentVolumeSpec)
+		want   []string
+	}{
+		"secret added": {func(s *corev1.PersistentVolumeSpec) {
+			s.CSI.ControllerExpandSecretRef = &corev1.SecretReference{Name: "a", Namespace: "b"}
+		}, nil},
+		"label by its newer name": {func(s *corev1.PersistentVolumeSpec) { s.NodeAffinity = zone(corev1.LabelTopologyZone) }, nil},
+		"other label":             {func(s *corev1.PersistentVolumeSpec) { s.NodeAffinity = zone("rack") }, []string{"FieldValueInvalid nodeAffinity"}},
+		"no class":                {func(s *corev1.PersistentVolumeSpec) { s.VolumeAttributesClassName = nil }, []string{"FieldValueForbidden spec.volumeAttributesClassName"}},
+		"other class":             {func(s *corev1.PersistentVolumeSpec) { s.VolumeAttributesClassName = ptr.To("silver") }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			kindtest.Want(t, kindtest.Update(k, csi(tc.change), old), tc.want...)
+		})
+	}
 }

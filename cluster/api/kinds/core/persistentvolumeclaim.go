@@ -2,14 +2,11 @@ package core
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/diff"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
@@ -38,18 +35,27 @@ func PersistentVolumeClaim() kind.Kind {
 			return validateClaimUpdate(obj.(*corev1.PersistentVolumeClaim), old.(*corev1.PersistentVolumeClaim))
 		},
 		PrepareForCreate: func(_ context.Context, obj kind.Object) {
-			obj.(*corev1.PersistentVolumeClaim).Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
+			c := obj.(*corev1.PersistentVolumeClaim)
+			c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
+			if d := c.Spec.DataSource; d != nil && !oldSource(d) {
+				c.Spec.DataSource = nil // left out without a word, as it has always been
+			}
+			alignSources(&c.Spec)
 		},
 		PrepareForUpdate: func(_ context.Context, obj, old kind.Object) {
-			obj.(*corev1.PersistentVolumeClaim).Status = old.(*corev1.PersistentVolumeClaim).Status
+			c, was := obj.(*corev1.PersistentVolumeClaim), old.(*corev1.PersistentVolumeClaim)
+			c.Status = was.Status
+			if d := c.Spec.DataSource; d != nil && !oldSource(d) && was.Spec.DataSource == nil && was.Spec.DataSourceRef == nil {
+				c.Spec.DataSource = nil
+			}
+			alignSources(&c.Spec)
 		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {
 				obj.(*corev1.PersistentVolumeClaim).Spec = old.(*corev1.PersistentVolumeClaim).Spec
 			},
 			Validate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-				s, path := &obj.(*corev1.PersistentVolumeClaim).Status, field.NewPath("status")
-				return append(quotaAmounts(s.Capacity, path.Child("capacity")), quotaAmounts(s.AllocatedResources, path.Child("allocatedResources"))...)
+				return validateClaimStatus(&obj.(*corev1.PersistentVolumeClaim).Status)
 			},
 		},
 
@@ -78,32 +84,6 @@ func DefaultPersistentVolumeClaim(c *corev1.PersistentVolumeClaim) {
 	if c.Status.Phase == "" {
 		c.Status.Phase = corev1.ClaimPending
 	}
-}
-
-func validateClaimUpdate(c, old *corev1.PersistentVolumeClaim) field.ErrorList {
-	errs := podspec.ValidateClaim(&c.Spec, specPath)
-	// What is left over once everything that may change is set aside has to be the same.
-	rest := c.Spec.DeepCopy()
-	if old.Spec.VolumeName == "" {
-		rest.VolumeName = ""
-	}
-	if old.Spec.StorageClassName == nil && old.Annotations[classAnnotation] == "" {
-		rest.StorageClassName = nil // the default class, given later
-	}
-	bound := old.Status.Phase == corev1.ClaimBound
-	size, was := c.Spec.Resources.Requests[corev1.ResourceStorage], old.Spec.Resources.Requests[corev1.ResourceStorage]
-	if bound {
-		rest.Resources.Requests = old.Spec.Resources.Requests
-		rest.VolumeAttributesClassName = old.Spec.VolumeAttributesClassName
-		have := old.Status.Capacity[corev1.ResourceStorage]
-		if size.Cmp(was) < 0 && size.Cmp(have) < 0 {
-			errs = append(errs, field.Forbidden(specPath.Child("resources", "requests", "storage"), "field can not be less than status.capacity"))
-		}
-	}
-	if !apiequality.Semantic.DeepEqual(*rest, old.Spec) {
-		errs = append(errs, field.Forbidden(specPath, fmt.Sprintf("spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n%v", diff.Diff(old.Spec, *rest))))
-	}
-	return errs
 }
 
 func claimRow(c *corev1.PersistentVolumeClaim) []any {

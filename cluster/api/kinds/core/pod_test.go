@@ -177,8 +177,8 @@ func TestPodValidation(t *testing.T) {
 			}
 		}, []string{
 			"FieldValueInvalid " + c0 + ".volumeMounts[1].mountPath", "FieldValueNotFound " + c0 + ".volumeMounts[2].name",
-			"FieldValueRequired " + c0 + ".volumeMounts[3].mountPath", "FieldValueInvalid " + c0 + ".volumeMounts[4].subPath",
-			"FieldValueInvalid " + c0 + ".volumeMounts[5].subPath", "FieldValueForbidden " + c0 + ".volumeMounts[7].mountPropagation",
+			"FieldValueRequired " + c0 + ".volumeMounts[3].mountPath", "FieldValueInvalid " + c0 + ".volumeMounts.subPath",
+			"FieldValueInvalid " + c0 + ".volumeMounts.subPath", "FieldValueForbidden " + c0 + ".volumeMounts.mountPropagation",
 		}},
 		{"two sources", volume(corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}, Secret: &corev1.SecretVolumeSource{SecretName: "s"}}),
 			[]string{"FieldValueForbidden spec.volumes[0].secret"}},
@@ -189,10 +189,12 @@ func TestPodValidation(t *testing.T) {
 		{"projected", volume(corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
 			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "a", ExpirationSeconds: ptr.To(int64(10))}},
 			{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{{Path: "a", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}}}},
+			{ConfigMap: &corev1.ConfigMapProjection{}, DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{{Path: "a", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.uid"}}}}},
 			{},
 		}}}), []string{
 			"FieldValueInvalid spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds",
-			"FieldValueInvalid spec.volumes[0].projected", "FieldValueRequired spec.volumes[0].projected.sources[2]",
+			"FieldValueForbidden spec.volumes[0].projected.sources[0].serviceAccountToken", "FieldValueInvalid spec.volumes[0].projected",
+			"FieldValueForbidden spec.volumes[0].projected.sources[2]", "FieldValueRequired spec.volumes[0].projected.sources[2].configMap.name",
 		}},
 		{"ephemeral claim", volume(corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{VolumeClaimTemplate: &corev1.PersistentVolumeClaimTemplate{}}}),
 			[]string{"FieldValueRequired spec.volumes[0].ephemeral.volumeClaimTemplate.spec.accessModes", "FieldValueRequired spec.volumes[0].ephemeral.volumeClaimTemplate.spec.resources[storage]"}},
@@ -220,7 +222,7 @@ func TestPodValidation(t *testing.T) {
 			"FieldValueRequired " + c0 + ".startupProbe", "FieldValueInvalid " + c0 + ".lifecycle.preStop.sleep",
 		}},
 		{"security", func(p *corev1.Pod) {
-			p.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr.To(int64(-1)), Sysctls: []corev1.Sysctl{{Name: "a.b"}, {Name: "a/b"}, {Name: "A"}}}
+			p.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr.To(int64(-1)), Sysctls: []corev1.Sysctl{{Name: "a.b"}, {Name: "a.b"}, {Name: "A"}}}
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{RunAsUser: ptr.To(int64(-1)), Privileged: ptr.To(true), AllowPrivilegeEscalation: ptr.To(false),
 				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost}}
 		}, []string{
@@ -244,6 +246,8 @@ func TestPodValidation(t *testing.T) {
 			"FieldValueInvalid spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchFields[0].key",
 			"FieldValueInvalid spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight",
 			"FieldValueRequired spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey",
+			"FieldValueInvalid spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey",
+			"FieldValueInvalid spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey",
 		}},
 		{"spread", func(p *corev1.Pod) {
 			p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{
@@ -252,7 +256,7 @@ func TestPodValidation(t *testing.T) {
 			}
 		}, []string{
 			"FieldValueInvalid spec.topologySpreadConstraints[0].minDomains", "FieldValueInvalid spec.topologySpreadConstraints[1].maxSkew",
-			"FieldValueDuplicate spec.topologySpreadConstraints[1].{topologyKey, whenUnsatisfiable}",
+			"FieldValueDuplicate spec.topologySpreadConstraints[0].{topologyKey, whenUnsatisfiable}",
 		}},
 		{"tolerations", func(p *corev1.Pod) {
 			p.Spec.Tolerations = []corev1.Toleration{
@@ -279,7 +283,7 @@ func TestPodValidation(t *testing.T) {
 			p.Spec.OS = &corev1.PodOS{Name: "beos"}
 		}, []string{
 			"FieldValueNotSupported spec.restartPolicy", "FieldValueNotSupported spec.dnsPolicy", "FieldValueNotSupported spec.preemptionPolicy", "FieldValueInvalid spec.activeDeadlineSeconds",
-			"FieldValueInvalid spec.nodeSelector", "FieldValueInvalid spec.hostname", "FieldValueInvalid spec.nodeName", "FieldValueNotSupported spec.os.name",
+			"FieldValueInvalid spec.nodeSelector", "FieldValueInvalid spec.hostname", "FieldValueInvalid spec.nodeName", "FieldValueNotSupported spec.os",
 		}},
 		{"gates", func(p *corev1.Pod) {
 			p.Spec.NodeName = "n"
@@ -296,6 +300,15 @@ func TestPodValidation(t *testing.T) {
 
 func TestPodUpdate(t *testing.T) {
 	t.Parallel()
+	const required = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
+	requiredNodes := func(labels ...string) *corev1.Affinity {
+		var term corev1.NodeSelectorTerm
+		for _, label := range labels {
+			term.MatchExpressions = append(term.MatchExpressions, corev1.NodeSelectorRequirement{Key: label, Operator: corev1.NodeSelectorOpExists})
+		}
+		return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{term}}}}
+	}
 	gated := func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}} }
 	for _, tc := range []struct {
 		name        string
@@ -322,6 +335,24 @@ func TestPodUpdate(t *testing.T) {
 		{"gate gone", gated, func(p *corev1.Pod) { p.Spec.SchedulingGates = nil }, nil},
 		{"gate new", nil, gated, []string{"FieldValueForbidden spec.schedulingGates[0].name"}},
 		{"gated pod narrowed", gated, func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"a": "b"} }, nil},
+		{"gated pod's nodes wanted less", func(p *corev1.Pod) {
+			gated(p)
+			p.Spec.Affinity = requiredNodes("a")
+			p.Spec.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution = []corev1.PreferredSchedulingTerm{{Weight: 1}}
+		}, func(p *corev1.Pod) {
+			p.Spec.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution = nil
+		}, nil},
+		{"gated pod's nodes chosen", gated, func(p *corev1.Pod) { p.Spec.Affinity = requiredNodes("a") }, nil},
+		{"gated pod's nodes narrowed", func(p *corev1.Pod) { gated(p); p.Spec.Affinity = requiredNodes("a") },
+			func(p *corev1.Pod) { p.Spec.Affinity = requiredNodes("a", "b") }, nil},
+		{"gated pod's nodes others", func(p *corev1.Pod) { gated(p); p.Spec.Affinity = requiredNodes("a") },
+			func(p *corev1.Pod) { p.Spec.Affinity = requiredNodes("b") }, []string{"FieldValueInvalid " + required + "[0]"}},
+		{"gated pod's nodes forgotten", func(p *corev1.Pod) { gated(p); p.Spec.Affinity = requiredNodes("a") },
+			func(p *corev1.Pod) { p.Spec.Affinity = nil }, []string{"FieldValueInvalid " + required}},
+		{"gated pod's selector loosened", func(p *corev1.Pod) { gated(p); p.Spec.NodeSelector = map[string]string{"a": "b"} },
+			func(p *corev1.Pod) { p.Spec.NodeSelector = nil }, []string{"FieldValueInvalid spec.nodeSelector"}},
+		{"mirror", nil, func(p *corev1.Pod) { p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"} },
+			[]string{"FieldValueInvalid metadata.annotations[kubernetes.io/config.mirror]", "FieldValueForbidden metadata.annotations[kubernetes.io/config.mirror]"}},
 		{"grace mended", func(p *corev1.Pod) { p.Spec.TerminationGracePeriodSeconds = ptr.To(int64(-1)) },
 			func(p *corev1.Pod) { p.Spec.TerminationGracePeriodSeconds = ptr.To(int64(1)) }, nil},
 	} {
@@ -367,6 +398,17 @@ func TestPodStatus(t *testing.T) {
 		{"restarted", corev1.RestartPolicyAlways, func(s *corev1.PodStatus) { s.ContainerStatuses[0].State = running }, nil},
 		{"risen", corev1.RestartPolicyNever, func(s *corev1.PodStatus) { s.ContainerStatuses[0].State = running }, []string{"FieldValueForbidden status.containerStatuses[0].state"}},
 		{"other class", corev1.RestartPolicyAlways, func(s *corev1.PodStatus) { s.QOSClass = corev1.PodQOSBurstable }, []string{"FieldValueInvalid status.qosClass"}},
+		{"condition", corev1.RestartPolicyAlways, func(s *corev1.PodStatus) {
+			s.Conditions = append(s.Conditions, corev1.PodCondition{Type: "example.com/ok"}, corev1.PodCondition{Type: "not ok", ObservedGeneration: -1})
+		}, []string{"FieldValueInvalid status.conditions[1].Type", "FieldValueInvalid status.conditions[1].observedGeneration"}},
+		{"claims", corev1.RestartPolicyAlways, func(s *corev1.PodStatus) {
+			s.ResourceClaimStatuses = []corev1.PodResourceClaimStatus{{Name: "gpu", ResourceClaimName: ptr.To("A")}}
+		}, []string{"FieldValueInvalid status.resourceClaimStatuses[0].name", "FieldValueInvalid status.resourceClaimStatuses[0].resourceClaimName"}},
+		{"host", corev1.RestartPolicyAlways, func(s *corev1.PodStatus) { s.HostIP, s.HostIPs = "10.0.0.1", []corev1.HostIP{{IP: "10.0.0.2"}} },
+			[]string{"FieldValueInvalid status.hostIPs[0].ip"}},
+		{"user", corev1.RestartPolicyAlways, func(s *corev1.PodStatus) {
+			s.ContainerStatuses[0].User = &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: -1, SupplementalGroups: []int64{0, -1}}}
+		}, []string{"FieldValueInvalid status.containerStatuses[0].user.linux.uid", "FieldValueInvalid status.containerStatuses[0].user.linux.supplementalGroups[1]"}},
 		{"two addresses", corev1.RestartPolicyAlways, func(s *corev1.PodStatus) { s.PodIPs = []corev1.PodIP{{IP: "10.0.0.1"}, {IP: "10.0.0.2"}} }, []string{"FieldValueInvalid status.podIPs"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -428,7 +470,7 @@ func TestPodSubresources(t *testing.T) {
 	}
 	again := pod.DeepCopy()
 	again.Spec.EphemeralContainers[0].Image = "sh:2"
-	kindtest.Want(t, kindtest.Sub(Pod().Subresources["ephemeralcontainers"], again, pod), "FieldValueForbidden spec.ephemeralContainers[0]")
+	kindtest.Want(t, kindtest.Sub(Pod().Subresources["ephemeralcontainers"], again, pod), "FieldValueForbidden spec.ephemeralContainers")
 
 	pod = old.DeepCopy()
 	pod.Spec.Containers[0].Resources.Requests["cpu"] = resource.MustParse("2")
@@ -438,7 +480,7 @@ func TestPodSubresources(t *testing.T) {
 	kindtest.Want(t, kindtest.Sub(Pod().Subresources["resize"], pod, old), "FieldValueForbidden spec")
 	pod = old.DeepCopy()
 	pod.Spec.Containers[0].Resources.Requests = nil
-	kindtest.Want(t, kindtest.Sub(Pod().Subresources["resize"], pod, old), "FieldValueForbidden spec", "FieldValueInvalid spec")
+	kindtest.Want(t, kindtest.Sub(Pod().Subresources["resize"], pod, old), "FieldValueForbidden spec.containers[0].resources.requests", "FieldValueInvalid spec")
 }
 
 func TestPodGrace(t *testing.T) {

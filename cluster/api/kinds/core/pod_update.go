@@ -12,13 +12,15 @@ import (
 	"k8s.io/apimachinery/pkg/util/diff"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/kubectl/pkg/util/qos"
 
 	"github.com/troupe-run/troupe/cluster/api/kind"
 	"github.com/troupe-run/troupe/cluster/api/kinds/podspec"
 )
 
-var specPath = field.NewPath("spec")
+var (
+	specPath        = field.NewPath("spec")
+	annotationsPath = field.NewPath("metadata", "annotations")
+)
 
 // updatable says what an update may change, for the error that refuses anything else.
 var updatable = strings.Join([]string{
@@ -35,16 +37,17 @@ func validatePodCreate(pod *corev1.Pod) field.ErrorList {
 	if pod.Spec.NodeName != "" && len(pod.Spec.SchedulingGates) > 0 {
 		errs = append(errs, field.Forbidden(specPath.Child("nodeName"), "cannot be set until all schedulingGates have been cleared"))
 	}
-	return errs
+	return append(errs, podspec.ValidateProfiles(pod.Annotations, &pod.Spec, specPath)...)
 }
 
 func validatePod(pod *corev1.Pod, opts podspec.Options) field.ErrorList {
-	errs := podspec.ValidateAnnotations(pod.Annotations, &pod.Spec, field.NewPath("metadata", "annotations"))
+	errs := podspec.ValidateAnnotations(pod.Annotations, &pod.Spec, annotationsPath)
 	return append(errs, podspec.Validate(&pod.Spec, &pod.ObjectMeta, specPath, opts)...)
 }
 
 func validatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 	errs := validatePod(pod, podspec.Options{Pod: true, OldImageNames: true})
+	errs = append(errs, podspec.ValidateAnnotationUpdate(pod.Annotations, old.Annotations, annotationsPath)...)
 	for _, list := range []struct {
 		child    string
 		now, was []corev1.Container
@@ -125,73 +128,70 @@ func onlyRemovedGates(now, was []corev1.PodSchedulingGate) field.ErrorList {
 // narrowed lets a gated pod's choice of nodes become smaller; what is fine is set back to old in rest.
 func narrowed(rest, old *corev1.PodSpec) field.ErrorList {
 	var errs field.ErrorList
-	if !apiequality.Semantic.DeepEqual(rest.NodeSelector, old.NodeSelector) {
-		path := specPath.Child("nodeSelector")
-		for key, value := range old.NodeSelector {
-			if now, ok := rest.NodeSelector[key]; !ok || now != value {
-				errs = append(errs, field.Invalid(path, rest.NodeSelector, "only additions are allowed to `spec.nodeSelector` (no mutations or deletions)"))
-				break
-			}
+	for key, value := range old.NodeSelector {
+		if now, ok := rest.NodeSelector[key]; !ok || now != value {
+			errs = append(errs, field.Invalid(specPath.Child("nodeSelector"), rest.NodeSelector, "only additions to spec.nodeSelector are allowed (no mutations or deletions)"))
+			break
 		}
-		rest.NodeSelector = old.NodeSelector
 	}
-	now, was := requiredNodes(rest.Affinity), requiredNodes(old.Affinity)
+	rest.NodeSelector = old.NodeSelector
+	now, was := nodeAffinity(rest), nodeAffinity(old)
 	if apiequality.Semantic.DeepEqual(now, was) {
 		return errs
 	}
-	path := specPath.Child("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
-	if was != nil && !onlyNarrower(now, was) {
-		errs = append(errs, field.Invalid(path, now, "no additions/deletions to non-empty NodeSelectorTerms list are allowed"))
-	}
-	rest.Affinity = rest.Affinity.DeepCopy()
-	setRequiredNodes(rest, was)
-	// What a gated pod prefers may change freely.
-	if rest.Affinity != nil && rest.Affinity.NodeAffinity != nil && old.Affinity != nil && old.Affinity.NodeAffinity != nil {
-		rest.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution = old.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution
+	errs = append(errs, narrowedAffinity(now, was)...)
+	switch {
+	case rest.Affinity == nil:
+		rest.Affinity = &corev1.Affinity{NodeAffinity: was}
+	case old.Affinity == nil && rest.Affinity.PodAffinity == nil && rest.Affinity.PodAntiAffinity == nil:
+		rest.Affinity = nil
+	default:
+		rest.Affinity.NodeAffinity = was
 	}
 	return errs
 }
 
-func requiredNodes(a *corev1.Affinity) *corev1.NodeSelector {
-	if a == nil || a.NodeAffinity == nil {
+func nodeAffinity(spec *corev1.PodSpec) *corev1.NodeAffinity {
+	if spec.Affinity == nil {
 		return nil
 	}
-	return a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+	return spec.Affinity.NodeAffinity
 }
 
-// setRequiredNodes sets the required nodes and drops what becomes empty by it.
-func setRequiredNodes(spec *corev1.PodSpec, sel *corev1.NodeSelector) {
-	if spec.Affinity == nil || spec.Affinity.NodeAffinity == nil {
-		return
+// narrowedAffinity lets terms that were there get more requirements. What is only preferred may change
+// freely, as may the whole while no node is required.
+func narrowedAffinity(now, was *corev1.NodeAffinity) field.ErrorList {
+	if was == nil || was.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return nil
 	}
-	spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution = sel
-	if sel == nil && len(spec.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution) == 0 {
-		spec.Affinity.NodeAffinity = nil
-		if spec.Affinity.PodAffinity == nil && spec.Affinity.PodAntiAffinity == nil {
-			spec.Affinity = nil
+	var terms []corev1.NodeSelectorTerm
+	if now != nil && now.RequiredDuringSchedulingIgnoredDuringExecution != nil {
+		terms = now.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	}
+	before := was.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	at := specPath.Child("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
+	if len(before) > 0 && len(before) != len(terms) {
+		return field.ErrorList{field.Invalid(at, terms, "no additions/deletions to non-empty NodeSelectorTerms list are allowed")}
+	}
+	var errs field.ErrorList
+	for i := range before {
+		if !onlyNarrower(&terms[i], &before[i]) {
+			errs = append(errs, field.Invalid(at.Index(i), terms[i], "only additions are allowed (no mutations or deletions)"))
 		}
 	}
+	return errs
 }
 
-// onlyNarrower says that each term of now has all the requirements it had before.
-func onlyNarrower(now, was *corev1.NodeSelector) bool {
-	if now == nil || len(now.NodeSelectorTerms) != len(was.NodeSelectorTerms) {
+// onlyNarrower says that a term has all the requirements it had before.
+func onlyNarrower(now, was *corev1.NodeSelectorTerm) bool {
+	begins := func(now, was []corev1.NodeSelectorRequirement) bool {
+		return len(now) >= len(was) && apiequality.Semantic.DeepEqual(now[:len(was)], was[:len(was):len(was)])
+	}
+	// An empty term matches nothing, so adding to it would widen the choice.
+	if len(was.MatchExpressions)+len(was.MatchFields) == 0 && len(now.MatchExpressions)+len(now.MatchFields) > 0 {
 		return false
 	}
-	begins := func(now, was []corev1.NodeSelectorRequirement) bool {
-		return len(now) >= len(was) && apiequality.Semantic.DeepEqual(now[:len(was)], was)
-	}
-	for i := range was.NodeSelectorTerms {
-		n, w := &now.NodeSelectorTerms[i], &was.NodeSelectorTerms[i]
-		// An empty term matches nothing, so adding to it would widen the choice.
-		if len(w.MatchExpressions)+len(w.MatchFields) == 0 && len(n.MatchExpressions)+len(n.MatchFields) > 0 {
-			return false
-		}
-		if !begins(n.MatchExpressions, w.MatchExpressions) || !begins(n.MatchFields, w.MatchFields) {
-			return false
-		}
-	}
-	return true
+	return begins(now.MatchExpressions, was.MatchExpressions) && begins(now.MatchFields, was.MatchFields)
 }
 
 // prepareEphemeral keeps everything but the ephemeral containers.
@@ -214,14 +214,14 @@ func keepOld(pod, was *corev1.Pod) {
 func validateEphemeralUpdate(_ context.Context, obj, old kind.Object) field.ErrorList {
 	pod, was := obj.(*corev1.Pod), old.(*corev1.Pod)
 	errs := validatePod(pod, podspec.Options{Pod: true, OldImageNames: true})
+	errs = append(errs, podspec.ValidateAnnotationUpdate(pod.Annotations, was.Annotations, annotationsPath)...)
 	path := specPath.Child("ephemeralContainers")
 	if _, static := was.Annotations[corev1.MirrorPodAnnotationKey]; static {
-		return append(errs, field.Forbidden(field.NewPath(""), "static pods do not support ephemeral containers"))
+		return field.ErrorList{field.Forbidden(field.NewPath(""), "static pods do not support ephemeral containers")}
 	}
 	now := make(map[string]*corev1.EphemeralContainer, len(pod.Spec.EphemeralContainers))
-	at := make(map[string]int, len(now))
 	for i := range pod.Spec.EphemeralContainers {
-		now[pod.Spec.EphemeralContainers[i].Name], at[pod.Spec.EphemeralContainers[i].Name] = &pod.Spec.EphemeralContainers[i], i
+		now[pod.Spec.EphemeralContainers[i].Name] = &pod.Spec.EphemeralContainers[i]
 	}
 	for i := range was.Spec.EphemeralContainers {
 		before := &was.Spec.EphemeralContainers[i]
@@ -229,79 +229,8 @@ func validateEphemeralUpdate(_ context.Context, obj, old kind.Object) field.Erro
 		if !ok {
 			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be removed\n", before.Name)))
 		} else if !apiequality.Semantic.DeepEqual(before, after) {
-			errs = append(errs, field.Forbidden(path.Index(at[before.Name]), fmt.Sprintf("existing ephemeral containers %q may not be changed\n%v", before.Name, diff.Diff(before, after))))
+			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%v", before.Name, diff.Diff(before, after))))
 		}
 	}
 	return errs
-}
-
-// prepareResize keeps everything but what containers ask for and how they take a change of it.
-func prepareResize(_ context.Context, obj, old kind.Object) {
-	pod, was := obj.(*corev1.Pod), old.(*corev1.Pod)
-	asked := pod.Spec
-	keepOld(pod, was)
-	resize := func(containers, asked []corev1.Container) {
-		for i := range containers {
-			for a := range asked {
-				if asked[a].Name == containers[i].Name {
-					containers[i].Resources = asked[a].Resources
-					containers[i].ResizePolicy = asked[a].ResizePolicy
-				}
-			}
-		}
-	}
-	resize(pod.Spec.Containers, asked.Containers)
-	resize(pod.Spec.InitContainers, asked.InitContainers)
-}
-
-// validateResize lets cpu and memory of containers change, as long as the pod's class of service
-// stays what it is.
-func validateResize(_ context.Context, obj, old kind.Object) field.ErrorList {
-	pod, was := obj.(*corev1.Pod), old.(*corev1.Pod)
-	errs := validatePod(pod, podspec.Options{Pod: true, OldImageNames: true})
-	if _, static := was.Annotations[corev1.MirrorPodAnnotationKey]; static {
-		return append(errs, field.Forbidden(field.NewPath(""), "static pods cannot be resized"))
-	}
-	if was.Spec.OS != nil && was.Spec.OS.Name == corev1.Windows {
-		return append(errs, field.Forbidden(field.NewPath(""), "windows pods cannot be resized"))
-	}
-	if qos.ComputePodQOS(pod) != qos.GetPodQOS(was) {
-		errs = append(errs, field.Invalid(specPath, qos.ComputePodQOS(pod), "Pod QOS Class may not change as a result of resizing"))
-	}
-	rest := pod.Spec.DeepCopy()
-	reset := func(now, was []corev1.Container) {
-		for i := range now {
-			now[i].Resources.Requests = withoutResize(now[i].Resources.Requests, was[i].Resources.Requests)
-			now[i].Resources.Limits = withoutResize(now[i].Resources.Limits, was[i].Resources.Limits)
-			now[i].ResizePolicy = was[i].ResizePolicy
-		}
-	}
-	reset(rest.Containers, was.Spec.Containers)
-	for i := range rest.InitContainers {
-		if c := &was.Spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			reset(rest.InitContainers[i:i+1], was.Spec.InitContainers[i:i+1])
-		}
-	}
-	if !apiequality.Semantic.DeepEqual(*rest, was.Spec) {
-		errs = append(errs, field.Forbidden(specPath, fmt.Sprintf("only cpu and memory resources are mutable\n%v", diff.Diff(was.Spec, *rest))))
-	}
-	return errs
-}
-
-// withoutResize sets cpu and memory back to what they were. They may be changed and added, but not
-// taken away.
-func withoutResize(now, was corev1.ResourceList) corev1.ResourceList {
-	out := now.DeepCopy()
-	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-		before, had := was[name]
-		if _, has := now[name]; !has {
-			continue
-		}
-		if had {
-			out[name] = before
-		} else {
-			delete(out, name)
-		}
-	}
-	return out
 }

@@ -56,7 +56,8 @@ func TestLimitsQuotasAndClaims(t *testing.T) {
 			[]string{"FieldValueInvalid spec.limits[0].maxLimitRequestRatio[cpu]"}},
 		{"quota", ResourceQuota(), &corev1.ResourceQuota{Spec: corev1.ResourceQuotaSpec{Hard: amounts("pods", "4", "requests.cpu", "2", "count/deployments.apps", "3", "example.com/x", "1")}}, nil},
 		{"quota of nothing known", ResourceQuota(), &corev1.ResourceQuota{Spec: corev1.ResourceQuotaSpec{Hard: amounts("cars", "4", "pods", "-1")}},
-			[]string{"FieldValueInvalid spec.hard[cars]", "FieldValueInvalid spec.hard[pods]"}},
+			[]string{"FieldValueInvalid spec.hard[cars]", "FieldValueInvalid spec.hard[cars]", "FieldValueInvalid spec.hard[pods]"}},
+		{"quota of volumes' size", ResourceQuota(), &corev1.ResourceQuota{Spec: corev1.ResourceQuotaSpec{Hard: amounts("storage", "4")}}, []string{"FieldValueInvalid spec.hard[storage]"}},
 		{"scopes", ResourceQuota(), &corev1.ResourceQuota{Spec: corev1.ResourceQuotaSpec{
 			Hard: amounts("cpu", "4"), Scopes: []corev1.ResourceQuotaScope{"BestEffort", "NotBestEffort", "Loud"},
 		}}, []string{"FieldValueInvalid spec.scopes", "FieldValueInvalid spec.scopes", "FieldValueInvalid spec.scopes"}},
@@ -64,11 +65,26 @@ func TestLimitsQuotasAndClaims(t *testing.T) {
 			Hard: amounts("pods", "4"), ScopeSelector: &corev1.ScopeSelector{MatchExpressions: []corev1.ScopedResourceSelectorRequirement{
 				{ScopeName: "PriorityClass", Operator: "In"}, {ScopeName: "BestEffort", Operator: "In", Values: []string{"a"}},
 			}},
-		}}, []string{"FieldValueRequired spec.scopeSelector.matchExpressions[0].values", "FieldValueInvalid spec.scopeSelector.matchExpressions[1].operator"}},
+		}}, []string{"FieldValueRequired spec.scopeSelector.matchExpressions.values", "FieldValueInvalid spec.scopeSelector.matchExpressions.operator"}},
+		{"scope of other things", ResourceQuota(), &corev1.ResourceQuota{Spec: corev1.ResourceQuotaSpec{
+			Hard: amounts("services", "4", "requests.ephemeral-storage", "1", "count/secrets", "3"), Scopes: []corev1.ResourceQuotaScope{"Terminating"},
+		}}, []string{"FieldValueInvalid spec.scopes", "FieldValueInvalid spec.scopes"}},
+		{"scope unknown, in a selector", ResourceQuota(), &corev1.ResourceQuota{Spec: corev1.ResourceQuotaSpec{
+			ScopeSelector: &corev1.ScopeSelector{MatchExpressions: []corev1.ScopedResourceSelectorRequirement{{ScopeName: "Loud", Operator: "Is"}}},
+		}}, []string{"FieldValueInvalid spec.scopeSelector.matchExpressions.scopeName", "FieldValueInvalid spec.scopeSelector.matchExpressions.operator"}},
+		{"claims by class", ResourceQuota(), &corev1.ResourceQuota{Spec: corev1.ResourceQuotaSpec{
+			Hard: amounts("requests.storage", "4Gi", "persistentvolumeclaims", "1"), ScopeSelector: &corev1.ScopeSelector{
+				MatchExpressions: []corev1.ScopedResourceSelectorRequirement{{ScopeName: "VolumeAttributesClass", Operator: "In", Values: []string{"gold"}}}},
+		}}, nil},
 		{"claim", PersistentVolumeClaim(), testClaim(), nil},
 		{"claim for nothing", PersistentVolumeClaim(), testClaim(func(c *corev1.PersistentVolumeClaim) {
 			c.Spec.AccessModes, c.Spec.Resources.Requests = []corev1.PersistentVolumeAccessMode{"RWX"}, amounts("storage", "0")
 		}), []string{"FieldValueNotSupported spec.accessModes", "FieldValueInvalid spec.resources[storage]"}},
+		{"claim from two sources", PersistentVolumeClaim(), testClaim(func(c *corev1.PersistentVolumeClaim) {
+			c.Spec.DataSource = &corev1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "a"}
+			c.Spec.DataSourceRef = &corev1.TypedObjectReference{Kind: "PersistentVolumeClaim", Name: "a", Namespace: ptr.To("Else")}
+			c.Spec.VolumeAttributesClassName = ptr.To("Gold")
+		}), []string{"FieldValueInvalid spec", "FieldValueInvalid spec.dataSourceRef.namespace", "FieldValueInvalid spec.volumeAttributesClassName"}},
 		{"template", PodTemplate(), &corev1.PodTemplate{}, []string{"FieldValueRequired template.spec.containers"}},
 		{"controller without template", ReplicationController(), &corev1.ReplicationController{}, []string{"FieldValueRequired spec.selector", "FieldValueRequired spec.template"}},
 	} {
@@ -77,6 +93,62 @@ func TestLimitsQuotasAndClaims(t *testing.T) {
 			kindtest.Want(t, kindtest.Create(tc.kind, tc.obj), tc.want...)
 		})
 	}
+}
+
+func TestClaimSources(t *testing.T) {
+	t.Parallel()
+	snapshot, populator := ptr.To("snapshot.storage.k8s.io"), ptr.To("example.com")
+	for _, tc := range []struct {
+		name   string
+		change func(*corev1.PersistentVolumeClaimSpec)
+		want   string // kinds of dataSource and dataSourceRef
+	}{
+		{"older field", func(s *corev1.PersistentVolumeClaimSpec) {
+			s.DataSource = &corev1.TypedLocalObjectReference{APIGroup: snapshot, Kind: "VolumeSnapshot", Name: "a"}
+		}, "VolumeSnapshot VolumeSnapshot"},
+		{"newer field", func(s *corev1.PersistentVolumeClaimSpec) {
+			s.DataSourceRef = &corev1.TypedObjectReference{APIGroup: populator, Kind: "Hello", Name: "a"}
+		}, "Hello Hello"},
+		{"older field, unknown", func(s *corev1.PersistentVolumeClaimSpec) {
+			s.DataSource = &corev1.TypedLocalObjectReference{APIGroup: populator, Kind: "Hello", Name: "a"}
+		}, "- -"},
+		{"in another namespace", func(s *corev1.PersistentVolumeClaimSpec) {
+			s.DataSourceRef = &corev1.TypedObjectReference{APIGroup: populator, Kind: "Hello", Name: "a", Namespace: ptr.To("b")}
+		}, "- Hello"},
+	} {
+		c := testClaim(func(c *corev1.PersistentVolumeClaim) { tc.change(&c.Spec) })
+		kindtest.Want(t, kindtest.Create(PersistentVolumeClaim(), c))
+		d, ref := "-", "-"
+		if c.Spec.DataSource != nil {
+			d = c.Spec.DataSource.Kind
+		}
+		if c.Spec.DataSourceRef != nil {
+			ref = c.Spec.DataSourceRef.Kind
+		}
+		if got := d + " " + ref; got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestClaimStatus(t *testing.T) {
+	t.Parallel()
+	old := testClaim()
+	c := old.DeepCopy()
+	c.Status.Capacity = amounts("storage", "-1")
+	c.Status.AllocatedResources = amounts("cpu", "1", "storage", "1")
+	c.Status.AllocatedResourceStatuses = map[corev1.ResourceName]corev1.ClaimResourceStatus{"storage": "Growing"}
+	kindtest.Want(t, kindtest.Sub(PersistentVolumeClaim().Status, c, old), "FieldValueInvalid status.capacity[storage]",
+		"FieldValueNotSupported status.allocatedResources", "FieldValueNotSupported status.allocatedResourceStatuses")
+}
+
+func TestQuotaUpdate(t *testing.T) {
+	t.Parallel()
+	quota := func(scope corev1.ResourceQuotaScope) *corev1.ResourceQuota {
+		return &corev1.ResourceQuota{Spec: corev1.ResourceQuotaSpec{Hard: amounts("pods", "1"), Scopes: []corev1.ResourceQuotaScope{scope}}}
+	}
+	kindtest.Want(t, kindtest.Update(ResourceQuota(), quota("BestEffort"), quota("BestEffort")))
+	kindtest.Want(t, kindtest.Update(ResourceQuota(), quota("BestEffort"), quota("Terminating")), "FieldValueInvalid spec.scopes")
 }
 
 func TestLimitRangeDefaults(t *testing.T) {
@@ -120,6 +192,18 @@ func TestClaimUpdate(t *testing.T) {
 		{"grow", bound, resize("2Gi"), nil},
 		{"shrink", bound, resize("1Mi"), []string{"FieldValueForbidden spec.resources.requests.storage"}},
 		{"grow before bound", none, resize("2Gi"), []string{"FieldValueForbidden spec"}},
+		{"grow less than asked for", func(c *corev1.PersistentVolumeClaim) { bound(c); resize("9Gi")(c) }, resize("2Gi"), nil},
+		{"class from the annotation", func(c *corev1.PersistentVolumeClaim) { c.Annotations = map[string]string{classAnnotation: "fast"} },
+			func(c *corev1.PersistentVolumeClaim) { c.Annotations, c.Spec.StorageClassName = nil, ptr.To("fast") }, nil},
+		{"another class", func(c *corev1.PersistentVolumeClaim) { c.Annotations = map[string]string{classAnnotation: "fast"} },
+			func(c *corev1.PersistentVolumeClaim) { c.Annotations = nil }, []string{"FieldValueInvalid metadata.annotations.volume.beta.kubernetes.io/storage-class"}},
+		{"volume mode", none, func(c *corev1.PersistentVolumeClaim) { c.Spec.VolumeMode = ptr.To(corev1.PersistentVolumeBlock) },
+			[]string{"FieldValueForbidden spec", "FieldValueInvalid volumeMode"}},
+		{"class of attributes", bound, func(c *corev1.PersistentVolumeClaim) { c.Spec.VolumeAttributesClassName = ptr.To("gold") }, nil},
+		{"class of attributes lost", func(c *corev1.PersistentVolumeClaim) {
+			bound(c)
+			c.Spec.VolumeAttributesClassName, c.Status.CurrentVolumeAttributesClassName = ptr.To("gold"), ptr.To("gold")
+		}, func(c *corev1.PersistentVolumeClaim) { c.Spec.VolumeAttributesClassName = nil }, []string{"FieldValueForbidden spec.volumeAttributesClassName"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -38,9 +37,6 @@ func ResourceQuota() kind.Kind {
 			errs := validateQuota(&q.Spec)
 			if !sets.New(q.Spec.Scopes...).Equal(sets.New(was.Spec.Scopes...)) {
 				errs = append(errs, field.Invalid(specPath.Child("scopes"), q.Spec.Scopes, "field is immutable"))
-			}
-			if !apiequality.Semantic.DeepEqual(q.Spec.ScopeSelector, was.Spec.ScopeSelector) {
-				errs = append(errs, field.Invalid(specPath.Child("scopeSelector"), q.Spec.ScopeSelector, "field is immutable"))
 			}
 			return errs
 		},
@@ -88,80 +84,102 @@ func quotaCells(q *corev1.ResourceQuota) (requests, limits string) {
 	return strings.Join(r, ", "), strings.Join(l, ", ")
 }
 
-// podAmounts are what pods use up. Only quotas on these may be narrowed to some pods by scopes;
-// quotas for pods without any requests may count pods alone.
-var podAmounts = sets.New(corev1.ResourcePods, corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage,
-	corev1.ResourceRequestsCPU, corev1.ResourceRequestsMemory, corev1.ResourceRequestsEphemeralStorage,
-	corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory, corev1.ResourceLimitsEphemeralStorage)
-
 var quotaScopes = sets.New(corev1.ResourceQuotaScopeTerminating, corev1.ResourceQuotaScopeNotTerminating,
 	corev1.ResourceQuotaScopeBestEffort, corev1.ResourceQuotaScopeNotBestEffort, corev1.ResourceQuotaScopePriorityClass,
 	corev1.ResourceQuotaScopeCrossNamespacePodAffinity, corev1.ResourceQuotaScopeVolumeAttributesClass)
 
+var (
+	// podAmounts are what pods use up, and claimAmounts what claims do, of the standard resources
+	// that a quota with scopes may limit.
+	podAmounts = sets.New(corev1.ResourcePods, corev1.ResourceCPU, corev1.ResourceMemory,
+		corev1.ResourceRequestsCPU, corev1.ResourceRequestsMemory, corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory)
+	claimAmounts = sets.New(corev1.ResourcePersistentVolumeClaims, corev1.ResourceRequestsStorage)
+)
+
+// scopeCounts says whether a scope may narrow a quota on a standard resource. Pods of the best effort
+// ask for nothing, so only their number can be limited.
 func scopeCounts(scope corev1.ResourceQuotaScope, name corev1.ResourceName) bool {
 	switch scope {
 	case corev1.ResourceQuotaScopeBestEffort:
-		return name == corev1.ResourcePods || name == "count/pods"
+		return name == corev1.ResourcePods
 	case corev1.ResourceQuotaScopeVolumeAttributesClass:
-		return name == corev1.ResourcePersistentVolumeClaims || name == corev1.ResourceRequestsStorage || strings.HasPrefix(string(name), "count/persistentvolumeclaims")
+		return claimAmounts.Has(name)
 	}
-	return podAmounts.Has(name) || name == "count/pods" || !strings.Contains(string(name), "/") && check.IsHugePages(corev1.ResourceName(strings.TrimPrefix(string(name), "requests."))) ||
-		check.IsExtendedResource(corev1.ResourceName(strings.TrimPrefix(string(name), "requests.")))
+	return podAmounts.Has(name)
 }
 
 func validateQuota(spec *corev1.ResourceQuotaSpec) field.ErrorList {
 	errs := quotaAmounts(spec.Hard, specPath.Child("hard"))
 	at := specPath.Child("scopes")
-	errs = append(errs, quotaScopeSet(spec.Scopes, spec, at)...)
+	for _, scope := range spec.Scopes {
+		if !quotaScopes.Has(scope) {
+			errs = append(errs, field.Invalid(at, spec.Scopes, "unsupported scope"))
+		}
+		errs = append(errs, scopeMismatches(scope, spec, spec.Scopes, at)...)
+	}
+	errs = append(errs, scopeConflicts(spec.Scopes, spec, at)...)
 	if spec.ScopeSelector == nil {
 		return errs
 	}
+	// In Kubernetes, too, the index is missing from these paths.
 	at = specPath.Child("scopeSelector", "matchExpressions")
 	var named []corev1.ResourceQuotaScope
-	for i, req := range spec.ScopeSelector.MatchExpressions {
-		at := at.Index(i)
+	for _, req := range spec.ScopeSelector.MatchExpressions {
 		named = append(named, req.ScopeName)
-		switch req.Operator {
-		case corev1.ScopeSelectorOpIn, corev1.ScopeSelectorOpNotIn:
-			if len(req.Values) == 0 {
-				errs = append(errs, field.Required(at.Child("values"), "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"))
-			}
-		case corev1.ScopeSelectorOpExists, corev1.ScopeSelectorOpDoesNotExist:
-			if len(req.Values) != 0 {
-				errs = append(errs, field.Invalid(at.Child("values"), req.Values, "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"))
-			}
-		default:
-			errs = append(errs, field.Invalid(at.Child("operator"), req.Operator, "not a valid selector operator"))
+		if !quotaScopes.Has(req.ScopeName) {
+			errs = append(errs, field.Invalid(at.Child("scopeName"), req.ScopeName, "unsupported scope"))
 		}
-		if req.ScopeName != corev1.ResourceQuotaScopePriorityClass && req.ScopeName != corev1.ResourceQuotaScopeVolumeAttributesClass && req.Operator != corev1.ScopeSelectorOpExists {
-			errs = append(errs, field.Invalid(at.Child("operator"), req.Operator, fmt.Sprintf("must be 'Exist' when scope is any of %s, %s, %s, %s and %s",
-				corev1.ResourceQuotaScopeTerminating, corev1.ResourceQuotaScopeNotTerminating, corev1.ResourceQuotaScopeBestEffort, corev1.ResourceQuotaScopeNotBestEffort, corev1.ResourceQuotaScopeCrossNamespacePodAffinity)))
-		}
+		errs = append(errs, scopeMismatches(req.ScopeName, spec, spec.ScopeSelector, at)...)
+		errs = append(errs, validateScopeRequirement(&req, at)...)
 	}
-	return append(errs, quotaScopeSet(named, spec, specPath.Child("scopeSelector", "matchExpressions", "scopeName"))...)
+	return append(errs, scopeConflicts(named, spec, at)...)
 }
 
-// quotaScopeSet checks scopes by themselves, against what is limited, and against each other.
-func quotaScopeSet(scopes []corev1.ResourceQuotaScope, spec *corev1.ResourceQuotaSpec, path *field.Path) field.ErrorList {
+func validateScopeRequirement(req *corev1.ScopedResourceSelectorRequirement, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	for _, scope := range scopes {
-		if !quotaScopes.Has(scope) {
-			errs = append(errs, field.Invalid(path, scopes, "unsupported scope"))
-			continue
-		}
-		for _, name := range slices.Sorted(maps.Keys(spec.Hard)) {
-			if !scopeCounts(scope, name) {
-				errs = append(errs, field.Invalid(path, scopes, "unsupported scope applied to resource"))
-				break
-			}
+	switch req.ScopeName {
+	case corev1.ResourceQuotaScopeBestEffort, corev1.ResourceQuotaScopeNotBestEffort, corev1.ResourceQuotaScopeTerminating,
+		corev1.ResourceQuotaScopeNotTerminating, corev1.ResourceQuotaScopeCrossNamespacePodAffinity:
+		if req.Operator != corev1.ScopeSelectorOpExists {
+			errs = append(errs, field.Invalid(at.Child("operator"), req.Operator, "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, "+
+				"ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"))
 		}
 	}
+	switch req.Operator {
+	case corev1.ScopeSelectorOpIn, corev1.ScopeSelectorOpNotIn:
+		if len(req.Values) == 0 {
+			errs = append(errs, field.Required(at.Child("values"), "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"))
+		}
+	case corev1.ScopeSelectorOpExists, corev1.ScopeSelectorOpDoesNotExist:
+		if len(req.Values) != 0 {
+			errs = append(errs, field.Invalid(at.Child("values"), req.Values, "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"))
+		}
+	default:
+		errs = append(errs, field.Invalid(at.Child("operator"), req.Operator, "not a valid selector operator"))
+	}
+	return errs
+}
+
+// scopeMismatches finds the standard resources that a scope says nothing about.
+func scopeMismatches(scope corev1.ResourceQuotaScope, spec *corev1.ResourceQuotaSpec, value any, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, name := range slices.Sorted(maps.Keys(spec.Hard)) {
+		if check.IsStandardQuotaResource(name) && !scopeCounts(scope, name) {
+			errs = append(errs, field.Invalid(at, value, "unsupported scope applied to resource"))
+		}
+	}
+	return errs
+}
+
+// scopeConflicts finds scopes that no pod is in together.
+func scopeConflicts(scopes []corev1.ResourceQuotaScope, spec *corev1.ResourceQuotaSpec, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
 	for _, pair := range [][2]corev1.ResourceQuotaScope{
 		{corev1.ResourceQuotaScopeBestEffort, corev1.ResourceQuotaScopeNotBestEffort},
 		{corev1.ResourceQuotaScopeTerminating, corev1.ResourceQuotaScopeNotTerminating},
 	} {
 		if slices.Contains(scopes, pair[0]) && slices.Contains(scopes, pair[1]) {
-			errs = append(errs, field.Invalid(path, scopes, "conflicting scopes"))
+			errs = append(errs, field.Invalid(at, spec.Scopes, "conflicting scopes"))
 		}
 	}
 	return errs
@@ -173,6 +191,9 @@ func quotaAmounts(list corev1.ResourceList, path *field.Path) field.ErrorList {
 	for _, name := range slices.Sorted(maps.Keys(list)) {
 		at := path.Key(string(name))
 		errs = append(errs, check.ResourceName(name, at)...)
+		if !strings.Contains(string(name), "/") && !check.IsStandardQuotaResource(name) {
+			errs = append(errs, field.Invalid(at, name, "must be a standard resource for quota"))
+		}
 		errs = append(errs, check.ResourceQuantity(name, list[name], at)...)
 	}
 	return errs

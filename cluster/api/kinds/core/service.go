@@ -54,7 +54,7 @@ func Service() kind.Kind {
 				obj.(*corev1.Service).Spec = old.(*corev1.Service).Spec
 			},
 			Validate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-				return validateServiceStatus(obj.(*corev1.Service))
+				return validateServiceStatus(obj.(*corev1.Service), old.(*corev1.Service))
 			},
 		},
 		AllowCreateOnUpdate: true,

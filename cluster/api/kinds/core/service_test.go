@@ -185,6 +185,12 @@ func TestServiceTransitions(t *testing.T) {
 			[]string{"FieldValueInvalid spec.clusterIPs[0]"}, "10.96.0.9", 0, 1, 0},
 		{"headless to address", func(s *corev1.Service) { s.Spec.ClusterIP = "None" }, func(s *corev1.Service) { s.Spec.ClusterIP = "10.96.0.9" },
 			[]string{"FieldValueInvalid spec.clusterIPs[0]"}, "10.96.0.9", 0, 0, 0},
+		{"headless, of another family", func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.Selector = "None", nil }, func(s *corev1.Service) {
+			s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}
+		}, nil, "None", 0, 0, 0},
+		{"health check elsewhere", func(s *corev1.Service) {
+			s.Spec.Type, s.Spec.ExternalTrafficPolicy = corev1.ServiceTypeLoadBalancer, corev1.ServiceExternalTrafficPolicyLocal
+		}, func(s *corev1.Service) { s.Spec.HealthCheckNodePort = 31000 }, []string{"FieldValueForbidden spec.healthCheckNodePort"}, "10.96.0.1", 30000, 1, 3},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -254,7 +260,7 @@ func TestServiceValidation(t *testing.T) {
 		{"external IPs", func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"127.0.0.1", "myhost", "1.2.3.4"} }, []string{"FieldValueInvalid spec.externalIPs[0]", "FieldValueInvalid spec.externalIPs[1]"}},
 		{"only for load balancers", func(s *corev1.Service) {
 			s.Spec.LoadBalancerSourceRanges, s.Spec.LoadBalancerClass, s.Spec.AllocateLoadBalancerNodePorts = []string{"1.2.3.0/24"}, ptr.To("a.b/c"), ptr.To(true)
-		}, []string{"FieldValueForbidden spec.loadBalancerSourceRanges", "FieldValueForbidden spec.loadBalancerClass", "FieldValueForbidden spec.allocateLoadBalancerNodePorts"}},
+		}, []string{"FieldValueForbidden spec.LoadBalancerSourceRanges", "FieldValueForbidden spec.loadBalancerClass", "FieldValueForbidden spec.allocateLoadBalancerNodePorts"}},
 		{"traffic", func(s *corev1.Service) {
 			s.Spec.ExternalTrafficPolicy, s.Spec.HealthCheckNodePort = corev1.ServiceExternalTrafficPolicyLocal, 30000
 			s.Spec.InternalTrafficPolicy, s.Spec.TrafficDistribution = ptr.To(corev1.ServiceInternalTrafficPolicy("x")), ptr.To("PreferFar")

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -60,7 +59,35 @@ func validateService(s, old *corev1.Service) field.ErrorList {
 		}
 	}
 	errs = append(errs, validateTraffic(s)...)
-	return append(errs, validateLoadBalancer(s, old)...)
+	errs = append(errs, validateLoadBalancer(s, old)...)
+	return append(errs, validateServiceAnnotations(s, old)...)
+}
+
+// validateServiceAnnotations checks the annotations that were fields of services before there were
+// fields for them.
+func validateServiceAnnotations(s, old *corev1.Service) field.ErrorList {
+	var errs field.ErrorList
+	at := field.NewPath("metadata", "annotations")
+	hints, hasHints := s.Annotations[corev1.DeprecatedAnnotationTopologyAwareHints]
+	if mode, ok := s.Annotations[corev1.AnnotationTopologyMode]; ok && hasHints && mode != hints {
+		errs = append(errs, field.Invalid(at.Key(corev1.AnnotationTopologyMode), mode,
+			fmt.Sprintf("must match annotations[%s] when both are specified", corev1.DeprecatedAnnotationTopologyAwareHints)))
+	}
+	ranges, ok := s.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey]
+	if !ok || len(s.Spec.LoadBalancerSourceRanges) > 0 {
+		return errs
+	}
+	at = at.Key(corev1.AnnotationLoadBalancerSourceRangesKey)
+	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		errs = append(errs, field.Forbidden(at, onlyLoadBalancer))
+	}
+	if ranges = strings.TrimSpace(ranges); ranges == "" || old != nil && strings.TrimSpace(old.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey]) == ranges {
+		return errs
+	}
+	for cidr := range strings.SplitSeq(ranges, ",") {
+		errs = append(errs, validation.IsValidCIDRForLegacyField(at, strings.TrimSpace(cidr), true, nil)...)
+	}
+	return errs
 }
 
 func validateServiceType(s *corev1.Service) field.ErrorList {
@@ -255,13 +282,16 @@ func validateLoadBalancer(s, old *corev1.Service) field.ErrorList {
 	spec := &s.Spec
 	is := spec.Type == corev1.ServiceTypeLoadBalancer
 	var errs field.ErrorList
-	at := specPath.Child("loadBalancerSourceRanges")
+	// In Kubernetes, too, this path is in upper case.
+	at := specPath.Child("LoadBalancerSourceRanges")
 	if len(spec.LoadBalancerSourceRanges) > 0 && !is {
 		errs = append(errs, field.Forbidden(at, onlyLoadBalancer))
 	}
 	var oldRanges []string
 	if old != nil {
-		oldRanges = old.Spec.LoadBalancerSourceRanges
+		for _, cidr := range old.Spec.LoadBalancerSourceRanges {
+			oldRanges = append(oldRanges, strings.TrimSpace(cidr))
+		}
 	}
 	for i, cidr := range spec.LoadBalancerSourceRanges {
 		// Spaces around a range have always been let through.
@@ -272,65 +302,10 @@ func validateLoadBalancer(s, old *corev1.Service) field.ErrorList {
 	}
 	if spec.LoadBalancerClass != nil {
 		at := specPath.Child("loadBalancerClass")
-		if !is {
+		if is {
+			errs = append(errs, check.QualifiedName(*spec.LoadBalancerClass, at)...)
+		} else {
 			errs = append(errs, field.Forbidden(at, onlyLoadBalancer))
-		}
-		errs = append(errs, check.QualifiedName(*spec.LoadBalancerClass, at)...)
-	}
-	return errs
-}
-
-func validateServiceUpdate(s, old *corev1.Service) field.ErrorList {
-	var errs field.ErrorList
-	if hasClusterIP(s) && hasClusterIP(old) && len(old.Spec.ClusterIPs) > 0 {
-		if len(s.Spec.ClusterIPs) == 0 {
-			errs = append(errs, field.Invalid(specPath.Child("clusterIPs").Index(0), s.Spec.ClusterIPs, "primary clusterIP can not be unset"))
-		} else if s.Spec.ClusterIPs[0] != old.Spec.ClusterIPs[0] {
-			errs = append(errs, field.Invalid(specPath.Child("clusterIPs").Index(0), s.Spec.ClusterIPs, "may not change once set"))
-		}
-		if len(old.Spec.IPFamilies) > 0 && (len(s.Spec.IPFamilies) == 0 || s.Spec.IPFamilies[0] != old.Spec.IPFamilies[0]) {
-			errs = append(errs, field.Invalid(specPath.Child("ipFamilies").Index(0), s.Spec.IPFamilies, "primary ipFamily can not be changed"))
-		}
-	}
-	if hasHealthCheck(s) && hasHealthCheck(old) && old.Spec.HealthCheckNodePort != 0 {
-		errs = append(errs, apivalidation.ValidateImmutableField(s.Spec.HealthCheckNodePort, old.Spec.HealthCheckNodePort, specPath.Child("healthCheckNodePort"))...)
-	}
-	if s.Spec.Type == corev1.ServiceTypeLoadBalancer && old.Spec.Type == corev1.ServiceTypeLoadBalancer {
-		now, was := s.Spec.LoadBalancerClass, old.Spec.LoadBalancerClass
-		if (now == nil) != (was == nil) || now != nil && *now != *was {
-			errs = append(errs, field.Invalid(specPath.Child("loadBalancerClass"), now, "may not change once set"))
-		}
-	}
-	return append(errs, validateService(s, old)...)
-}
-
-func validateServiceStatus(s *corev1.Service) field.ErrorList {
-	at := field.NewPath("status", "loadBalancer", "ingress")
-	ingress := s.Status.LoadBalancer.Ingress
-	if len(ingress) == 0 {
-		return nil
-	}
-	var errs field.ErrorList
-	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
-		return append(errs, field.Forbidden(at, "may only be used when `spec.type` is \"LoadBalancer\""))
-	}
-	for i, in := range ingress {
-		at := at.Index(i)
-		if in.IP != "" {
-			errs = append(errs, validation.IsValidIPForLegacyField(at.Child("ip"), in.IP, true, nil)...)
-		}
-		switch {
-		case in.IP == "" && in.IPMode != nil:
-			errs = append(errs, field.Forbidden(at.Child("ipMode"), "may not be specified when `ip` is not set"))
-		case in.IP != "" && in.IPMode == nil:
-			errs = append(errs, field.Required(at.Child("ipMode"), "must be specified when `ip` is set"))
-		}
-		errs = append(errs, check.OptionalOneOf(in.IPMode, ipModes, at.Child("ipMode"))...)
-		if in.Hostname != "" {
-			errs = append(errs, check.DNSSubdomain(in.Hostname, at.Child("hostname"))...)
-			if _, err := netip.ParseAddr(in.Hostname); err == nil {
-				errs = append(errs, field.Invalid(at.Child("hostname"), in.Hostname, "must be a DNS name, not an IP address"))
-			}
 		}
 	}
 	return errs

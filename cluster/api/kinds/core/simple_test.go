@@ -111,7 +111,7 @@ func TestNamespaceLife(t *testing.T) {
 	if diff := cmp.Diff(want, sneaky); diff != "" {
 		t.Errorf("an update may change neither finalizers nor phase:\n%s", diff)
 	}
-	kindtest.Want(t, kindtest.Sub(k.Status, &corev1.Namespace{Status: corev1.NamespaceStatus{Phase: corev1.NamespaceTerminating}}, ns), "FieldValueInvalid status.phase")
+	kindtest.Want(t, kindtest.Sub(k.Status, &corev1.Namespace{Status: corev1.NamespaceStatus{Phase: corev1.NamespaceTerminating}}, ns), "FieldValueInvalid status.Phase")
 
 	k.Finalize.Mark(ns)
 	if !k.Finalize.Pending(ns) || ns.Status.Phase != corev1.NamespaceTerminating {

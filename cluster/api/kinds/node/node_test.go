@@ -24,7 +24,7 @@ func TestRuntimeClass(t *testing.T) {
 	kindtest.Want(t, kindtest.Create(k, &nodev1.RuntimeClass{Handler: "Run",
 		Overhead:   &nodev1.Overhead{PodFixed: corev1.ResourceList{"cpu": resource.MustParse("-1")}},
 		Scheduling: &nodev1.Scheduling{NodeSelector: map[string]string{"a b": "c"}, Tolerations: []corev1.Toleration{same, same}}}),
-		"FieldValueInvalid handler", "FieldValueInvalid overhead.podFixed[cpu]", "FieldValueInvalid scheduling.nodeSelector", "FieldValueDuplicate scheduling.tolerations[1]")
+		"FieldValueInvalid handler", "FieldValueInvalid overhead.limits[cpu]", "FieldValueInvalid scheduling.nodeSelector", "FieldValueDuplicate scheduling.tolerations[1]")
 	changed := c.DeepCopy()
 	changed.Handler = "kata"
 	kindtest.Want(t, kindtest.Update(k, changed, c), "FieldValueInvalid handler")

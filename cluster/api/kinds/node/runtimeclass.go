@@ -50,11 +50,7 @@ func RuntimeClass() kind.Kind {
 func validateRuntimeClass(c *nodev1.RuntimeClass) field.ErrorList {
 	errs := check.DNSLabel(c.Handler, field.NewPath("handler"))
 	if c.Overhead != nil {
-		at := field.NewPath("overhead", "podFixed")
-		for name, q := range c.Overhead.PodFixed {
-			errs = append(errs, check.ResourceName(name, at)...)
-			errs = append(errs, check.ResourceQuantity(name, q, at.Key(string(name)))...)
-		}
+		errs = append(errs, podspec.ValidateOverhead(c.Overhead.PodFixed, field.NewPath("overhead"))...)
 	}
 	if s := c.Scheduling; s != nil {
 		path := field.NewPath("scheduling")

@@ -27,7 +27,7 @@ func validateAffinity(a *corev1.Affinity, path *field.Path) field.ErrorList {
 		for i, term := range n.PreferredDuringSchedulingIgnoredDuringExecution {
 			path := path.Child("preferredDuringSchedulingIgnoredDuringExecution").Index(i)
 			errs = append(errs, validateWeight(term.Weight, path.Child("weight"))...)
-			errs = append(errs, validateNodeTerm(&term.Preference, path.Child("preference"))...)
+			errs = append(errs, validateNodeTerm(&term.Preference, false, path.Child("preference"))...)
 		}
 	}
 	if p := a.PodAffinity; p != nil {
@@ -54,15 +54,17 @@ func ValidateNodeSelector(s *corev1.NodeSelector, path *field.Path) field.ErrorL
 	}
 	var errs field.ErrorList
 	for i := range s.NodeSelectorTerms {
-		errs = append(errs, validateNodeTerm(&s.NodeSelectorTerms[i], path.Index(i))...)
+		errs = append(errs, validateNodeTerm(&s.NodeSelectorTerms[i], true, path.Index(i))...)
 	}
 	return errs
 }
 
-func validateNodeTerm(t *corev1.NodeSelectorTerm, path *field.Path) field.ErrorList {
+// validateNodeTerm checks one term. Values that no label can have do no harm where nodes are only
+// preferred, so strict is false there.
+func validateNodeTerm(t *corev1.NodeSelectorTerm, strict bool, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i := range t.MatchExpressions {
-		errs = append(errs, validateNodeExpression(&t.MatchExpressions[i], path.Child("matchExpressions").Index(i))...)
+		errs = append(errs, validateNodeExpression(&t.MatchExpressions[i], strict, path.Child("matchExpressions").Index(i))...)
 	}
 	for i := range t.MatchFields {
 		errs = append(errs, validateNodeField(&t.MatchFields[i], path.Child("matchFields").Index(i))...)
@@ -70,7 +72,7 @@ func validateNodeTerm(t *corev1.NodeSelectorTerm, path *field.Path) field.ErrorL
 	return errs
 }
 
-func validateNodeExpression(r *corev1.NodeSelectorRequirement, path *field.Path) field.ErrorList {
+func validateNodeExpression(r *corev1.NodeSelectorRequirement, strict bool, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	values := path.Child("values")
 	switch r.Operator {
@@ -90,6 +92,9 @@ func validateNodeExpression(r *corev1.NodeSelectorRequirement, path *field.Path)
 		errs = append(errs, field.Invalid(path.Child("operator"), r.Operator, "not a valid selector operator"))
 	}
 	errs = append(errs, metavalidation.ValidateLabelName(r.Key, path.Child("key"))...)
+	if !strict {
+		return errs
+	}
 	for i, value := range r.Values {
 		errs = append(errs, check.LabelValue(value, values.Index(i))...)
 	}
@@ -136,21 +141,34 @@ func validatePodTerm(t *corev1.PodAffinityTerm, path *field.Path) field.ErrorLis
 	for _, ns := range t.Namespaces {
 		errs = append(errs, check.DNSLabel(ns, path.Child("namespace"))...)
 	}
-	errs = append(errs, validateMatchKeys("matchLabelKeys", t.MatchLabelKeys, t.LabelSelector, path)...)
-	errs = append(errs, validateMatchKeys("mismatchLabelKeys", t.MismatchLabelKeys, t.LabelSelector, path)...)
-	for i, key := range t.MatchLabelKeys {
-		if slices.Contains(t.MismatchLabelKeys, key) {
+	errs = append(errs, validateKeyLists(t.MatchLabelKeys, t.MismatchLabelKeys, t.LabelSelector, path)...)
+	if t.TopologyKey == "" {
+		errs = append(errs, field.Required(path.Child("topologyKey"), "can not be empty"))
+	}
+	return append(errs, metavalidation.ValidateLabelName(t.TopologyKey, path.Child("topologyKey"))...)
+}
+
+// validateKeyLists checks the keys whose values are to be taken from the pod itself. sel has what
+// [MergeMatchLabelKeys] made of them already, in its expressions.
+func validateKeyLists(match, mismatch []string, sel *metav1.LabelSelector, path *field.Path) field.ErrorList {
+	errs := validateMatchKeys("matchLabelKeys", match, sel, path)
+	errs = append(errs, validateMatchKeys("mismatchLabelKeys", mismatch, sel, path)...)
+	if sel != nil {
+		asked := sets.KeySet(sel.MatchLabels)
+		for _, e := range sel.MatchExpressions {
+			if i := slices.Index(match, e.Key); i >= 0 && asked.Has(e.Key) {
+				// In Kubernetes, too, the name of the field is missing from this path.
+				errs = append(errs, field.Invalid(path.Index(i), e.Key, "exists in both matchLabelKeys and labelSelector"))
+			}
+			asked.Insert(e.Key)
+		}
+	}
+	for i, key := range match {
+		if slices.Contains(mismatch, key) {
 			errs = append(errs, field.Invalid(path.Child("matchLabelKeys").Index(i), key, "exists in both matchLabelKeys and mismatchLabelKeys"))
 		}
 	}
-	return append(errs, validateTopologyKey(t.TopologyKey, path.Child("topologyKey"))...)
-}
-
-func validateTopologyKey(key string, path *field.Path) field.ErrorList {
-	if key == "" {
-		return field.ErrorList{field.Required(path, "can not be empty")}
-	}
-	return metavalidation.ValidateLabelName(key, path)
+	return errs
 }
 
 func validateMatchKeys(child string, keys []string, sel *metav1.LabelSelector, path *field.Path) field.ErrorList {
@@ -158,10 +176,10 @@ func validateMatchKeys(child string, keys []string, sel *metav1.LabelSelector, p
 		return nil
 	}
 	path = path.Child(child)
-	var errs field.ErrorList
 	if sel == nil {
-		errs = append(errs, field.Forbidden(path, "must not be specified when labelSelector is not set"))
+		return field.ErrorList{field.Forbidden(path, "must not be specified when labelSelector is not set")}
 	}
+	var errs field.ErrorList
 	for i, key := range keys {
 		errs = append(errs, metavalidation.ValidateLabelName(key, path.Index(i))...)
 	}
@@ -180,10 +198,12 @@ func validateSpread(constraints []corev1.TopologySpreadConstraint, path *field.P
 		if c.MaxSkew <= 0 {
 			errs = append(errs, field.Invalid(at.Child("maxSkew"), c.MaxSkew, "must be greater than zero"))
 		}
-		errs = append(errs, validateTopologyKey(c.TopologyKey, at.Child("topologyKey"))...)
+		if c.TopologyKey == "" {
+			errs = append(errs, field.Required(at.Child("topologyKey"), "can not be empty"))
+		}
 		errs = append(errs, check.OneOfOrBad(c.WhenUnsatisfiable, unsatisfiables, at.Child("whenUnsatisfiable"))...)
-		for _, before := range constraints[:i] {
-			if before.TopologyKey == c.TopologyKey && before.WhenUnsatisfiable == c.WhenUnsatisfiable {
+		for _, later := range constraints[i+1:] {
+			if later.TopologyKey == c.TopologyKey && later.WhenUnsatisfiable == c.WhenUnsatisfiable {
 				errs = append(errs, field.Duplicate(at.Child("{topologyKey, whenUnsatisfiable}"), fmt.Sprintf("{%v, %v}", c.TopologyKey, c.WhenUnsatisfiable)))
 				break
 			}
@@ -198,7 +218,7 @@ func validateSpread(constraints []corev1.TopologySpreadConstraint, path *field.P
 		}
 		errs = append(errs, check.OptionalOneOf(c.NodeAffinityPolicy, inclusionPolicies, at.Child("nodeAffinityPolicy"))...)
 		errs = append(errs, check.OptionalOneOf(c.NodeTaintsPolicy, inclusionPolicies, at.Child("nodeTaintsPolicy"))...)
-		errs = append(errs, validateMatchKeys("matchLabelKeys", c.MatchLabelKeys, c.LabelSelector, at)...)
+		errs = append(errs, validateKeyLists(c.MatchLabelKeys, nil, c.LabelSelector, at)...)
 		errs = append(errs, metavalidation.ValidateLabelSelector(c.LabelSelector, metavalidation.LabelSelectorValidationOptions{}, at.Child("labelSelector"))...)
 	}
 	return errs
@@ -234,7 +254,7 @@ func ValidateTolerations(list []corev1.Toleration, path *field.Path) field.Error
 			}
 		case corev1.TolerationOpExists:
 			if t.Value != "" {
-				errs = append(errs, field.Invalid(path.Child("operator"), t, "value must be empty when `operator` is 'Exists'"))
+				errs = append(errs, field.Invalid(path.Child("operator"), t.Value, "value must be empty when `operator` is 'Exists'"))
 			}
 		default:
 			errs = append(errs, field.NotSupported(path.Child("operator"), t.Operator, tolerationOperators))

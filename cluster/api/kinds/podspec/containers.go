@@ -112,8 +112,10 @@ func (v *validator) initContainers(path *field.Path) field.ErrorList {
 				errs = append(errs, field.Forbidden(at.Child(part.child), notForInit))
 			}
 		}
-		if len(c.ResizePolicy) > 0 {
-			errs = append(errs, field.Invalid(at.Child("resizePolicy"), c.ResizePolicy, "must not be set for init containers"))
+		for r, p := range c.ResizePolicy {
+			if p.RestartPolicy == corev1.RestartContainer {
+				errs = append(errs, field.Invalid(at.Child("resizePolicy").Index(r).Child("restartPolicy"), p.RestartPolicy, "must not be set to 'RestartContainer' for non-sidecar initContainers"))
+			}
 		}
 	}
 	return errs
@@ -228,17 +230,12 @@ func (v *validator) hostPorts(path *field.Path) field.ErrorList {
 		return nil
 	}
 	var errs field.ErrorList
-	for _, list := range []struct {
-		child string
-		of    []corev1.Container
-	}{{"containers", v.spec.Containers}, {"initContainers", v.spec.InitContainers}} {
-		for i := range list.of {
-			for p, port := range list.of[i].Ports {
-				// A template may leave hostPort out: it is filled in when the pod is made.
-				if port.HostPort != port.ContainerPort && (v.opts.Pod || port.HostPort != 0) {
-					errs = append(errs, field.Invalid(path.Child(list.child).Index(i).Child("ports").Index(p).Child("hostPort"),
-						port.HostPort, "must match `containerPort` when `hostNetwork` is true"))
-				}
+	for i := range v.spec.Containers {
+		for p, port := range v.spec.Containers[i].Ports {
+			// A template may leave hostPort out: it is filled in when the pod is made.
+			if port.HostPort != port.ContainerPort && (v.opts.Pod || port.HostPort != 0) {
+				errs = append(errs, field.Invalid(path.Child("containers").Index(i).Child("ports").Index(p).Child("hostPort"),
+					port.HostPort, "must match `containerPort` when `hostNetwork` is true"))
 			}
 		}
 	}
@@ -262,7 +259,7 @@ func validateRestart(c *corev1.Container, path *field.Path) field.ErrorList {
 	}
 	path = path.Child("restartPolicyRules")
 	if len(c.RestartPolicyRules) > maxRestartRules {
-		errs = append(errs, field.TooLong(path, "", maxRestartRules))
+		errs = append(errs, field.TooMany(path, len(c.RestartPolicyRules), maxRestartRules))
 	}
 	for i, rule := range c.RestartPolicyRules {
 		path := path.Index(i)
@@ -272,9 +269,7 @@ func validateRestart(c *corev1.Container, path *field.Path) field.ErrorList {
 			continue
 		}
 		errs = append(errs, check.OneOfOrBad(rule.ExitCodes.Operator, restartRuleOperators, path.Child("exitCodes", "operator"))...)
-		if n := len(rule.ExitCodes.Values); n == 0 {
-			errs = append(errs, field.Required(path.Child("exitCodes", "values"), "must specify at least one value"))
-		} else if n > maxExitCodes {
+		if n := len(rule.ExitCodes.Values); n > maxExitCodes {
 			errs = append(errs, field.TooMany(path.Child("exitCodes", "values"), n, maxExitCodes))
 		}
 	}

@@ -18,8 +18,8 @@ var (
 	// knownFields are the fields of a pod that a reference may name at all; each place takes some.
 	knownFields = sets.New(
 		"metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid",
-		"spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "spec.schedulerName", "spec.hostNetwork",
-		"status.phase", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs", "status.nominatedNodeName",
+		"spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "spec.schedulerName",
+		"status.phase", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
 	)
 	envFields = sets.New("metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName",
 		"spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs")
@@ -94,6 +94,7 @@ func validateFieldRef(ref *corev1.ObjectFieldSelector, valid sets.Set[string], p
 	if ref.FieldPath == "" {
 		return field.ErrorList{field.Required(path.Child("fieldPath"), "")}
 	}
+	whole := path // where Kubernetes tells of subscripts
 	path = path.Child("fieldPath")
 	name, key, hasKey := splitSubscript(ref.FieldPath)
 	if name == "spec.host" {
@@ -108,11 +109,11 @@ func validateFieldRef(ref *corev1.ObjectFieldSelector, valid sets.Set[string], p
 	if hasKey {
 		switch name {
 		case "metadata.annotations":
-			return check.QualifiedName(strings.ToLower(key), path)
+			return check.QualifiedName(strings.ToLower(key), whole)
 		case "metadata.labels":
-			return check.QualifiedName(key, path)
+			return check.QualifiedName(key, whole)
 		}
-		return field.ErrorList{field.Invalid(path, name, "does not support subscript")}
+		return field.ErrorList{field.Invalid(whole, name, "does not support subscript")}
 	}
 	if !valid.Has(name) {
 		return field.ErrorList{field.NotSupported(path, name, sets.List(valid))}
@@ -184,15 +185,22 @@ func (v *validator) fileKeyRef(ref *corev1.FileKeySelector, path *field.Path) fi
 	} else {
 		errs = append(errs, check.Invalid(ref.Key, validation.IsRelaxedEnvVarName(ref.Key), path.Child("key"))...)
 	}
+	at := path.Child("volumeName")
 	if ref.VolumeName == "" {
-		errs = append(errs, field.Required(path.Child("volumeName"), ""))
-	} else if v.volumeByName[ref.VolumeName] == nil {
-		errs = append(errs, field.NotFound(path.Child("volumeName"), ref.VolumeName))
+		errs = append(errs, field.Required(at, ""))
+	} else {
+		errs = append(errs, check.DNSLabel(ref.VolumeName, at)...)
+	}
+	switch i := slices.IndexFunc(v.spec.Volumes, func(volume corev1.Volume) bool { return volume.Name == ref.VolumeName }); {
+	case i < 0:
+		errs = append(errs, field.NotFound(at, ref.VolumeName))
+	case v.spec.Volumes[i].EmptyDir == nil:
+		errs = append(errs, field.Invalid(at, ref.VolumeName, "referenced volume must be of type emptyDir"))
 	}
 	if ref.Path == "" {
 		return append(errs, field.Required(path.Child("path"), ""))
 	}
-	return append(errs, localPath(ref.Path, path.Child("path"))...)
+	return append(errs, NoBacksteps(ref.Path, path.Child("path"))...)
 }
 
 func validateEnvFrom(sources []corev1.EnvFromSource, path *field.Path) field.ErrorList {

@@ -23,10 +23,11 @@ func localPath(target string, at *field.Path) field.ErrorList {
 	if path.IsAbs(target) {
 		errs = append(errs, field.Invalid(at, target, "must be a relative path"))
 	}
-	return append(errs, noBacksteps(target, at)...)
+	return append(errs, NoBacksteps(target, at)...)
 }
 
-func noBacksteps(target string, at *field.Path) field.ErrorList {
+// NoBacksteps refuses paths that lead out of a folder.
+func NoBacksteps(target string, at *field.Path) field.ErrorList {
 	// ".." is the only thing to look for, so most paths are done with here.
 	if strings.Contains(target, "..") && slices.Contains(strings.Split(target, "/"), "..") {
 		return field.ErrorList{field.Invalid(at, target, "must not contain '..'")}
@@ -47,8 +48,9 @@ func localFile(target string, at *field.Path) field.ErrorList {
 func (v *validator) mounts(c *corev1.Container, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	seen := make(map[string]bool, len(c.VolumeMounts))
+	list := at // in Kubernetes, too, the index is missing from the paths of some fields
 	for i := range c.VolumeMounts {
-		m, at := &c.VolumeMounts[i], at.Index(i)
+		m, at := &c.VolumeMounts[i], list.Index(i)
 		if m.Name == "" {
 			errs = append(errs, field.Required(at.Child("name"), ""))
 		}
@@ -72,16 +74,16 @@ func (v *validator) mounts(c *corev1.Container, at *field.Path) field.ErrorList 
 			}
 		}
 		if m.SubPath != "" {
-			errs = append(errs, localPath(m.SubPath, at.Child("subPath"))...)
+			errs = append(errs, localPath(m.SubPath, list.Child("subPath"))...)
 		}
 		if m.SubPathExpr != "" {
 			if m.SubPath != "" {
 				errs = append(errs, field.Invalid(at.Child("subPathExpr"), m.SubPathExpr, "subPathExpr and subPath are mutually exclusive"))
 			}
-			errs = append(errs, localPath(m.SubPathExpr, at.Child("subPathExpr"))...)
+			errs = append(errs, localPath(m.SubPathExpr, list.Child("subPathExpr"))...)
 		}
-		errs = append(errs, validatePropagation(m.MountPropagation, c.SecurityContext, at.Child("mountPropagation"))...)
-		errs = append(errs, validateRecursive(m, at.Child("recursiveReadOnly"))...)
+		errs = append(errs, validatePropagation(m.MountPropagation, c.SecurityContext, list.Child("mountPropagation"))...)
+		errs = append(errs, validateRecursive(m, list.Child("recursiveReadOnly"))...)
 	}
 	return errs
 }
@@ -134,13 +136,23 @@ func (v *validator) devices(c *corev1.Container, at *field.Path) field.ErrorList
 		}
 		if d.DevicePath == "" {
 			errs = append(errs, field.Required(at.Child("devicePath"), ""))
-			continue
 		}
 		if paths.Has(d.DevicePath) {
 			errs = append(errs, field.Invalid(at.Child("devicePath"), d.DevicePath, "must be unique"))
 		}
-		paths.Insert(d.DevicePath)
-		errs = append(errs, noBacksteps(d.DevicePath, at.Child("devicePath"))...)
+		if len(NoBacksteps(d.DevicePath, at)) > 0 {
+			errs = append(errs, field.Invalid(at.Child("devicePath"), d.DevicePath, "can not contain backsteps ('..')"))
+		} else {
+			paths.Insert(d.DevicePath)
+		}
+		for _, m := range c.VolumeMounts {
+			if m.Name == d.Name {
+				errs = append(errs, field.Invalid(at.Child("name"), d.Name, "must not already exist in volumeMounts"))
+			}
+			if m.MountPath == d.DevicePath {
+				errs = append(errs, field.Invalid(at.Child("devicePath"), d.DevicePath, "must not already exist as a path in volumeMounts"))
+			}
+		}
 	}
 	return errs
 }

@@ -51,49 +51,36 @@ func (p *projection) claim(file, owner string, path *field.Path) {
 
 func (p *projection) source(s *corev1.VolumeProjection, path, volume *field.Path) {
 	n := 0
-	first := func(child string) (*field.Path, bool) {
-		if n++; n > 1 {
-			p.errs = append(p.errs, field.Forbidden(path.Child(child), "may not specify more than 1 volume type per source"))
-			return nil, false
-		}
-		return path.Child(child), true
-	}
 	if s.Secret != nil {
-		if path, ok := first("secret"); ok {
-			p.keys(s.Secret.Name, s.Secret.Items, path, volume)
-		}
+		n++
+		p.keys(s.Secret.Name, s.Secret.Items, path.Child("secret"), volume)
 	}
 	if s.ConfigMap != nil {
-		if path, ok := first("configMap"); ok {
-			p.keys(s.ConfigMap.Name, s.ConfigMap.Items, path, volume)
-		}
+		n++
+		p.keys(s.ConfigMap.Name, s.ConfigMap.Items, path.Child("configMap"), volume)
 	}
 	if s.DownwardAPI != nil {
-		if path, ok := first("downwardAPI"); ok {
-			for i := range s.DownwardAPI.Items {
-				item := &s.DownwardAPI.Items[i]
-				p.errs = append(p.errs, downwardFile(item, path)...)
-				p.claim(item.Path, "downwardAPI", volume)
-			}
+		n++
+		for i := range s.DownwardAPI.Items {
+			item := &s.DownwardAPI.Items[i]
+			p.errs = append(p.errs, downwardFile(item, path.Child("downwardAPI"))...)
+			p.claim(item.Path, item.Path, volume)
 		}
 	}
 	if s.ServiceAccountToken != nil {
-		if path, ok := first("serviceAccountToken"); ok {
-			p.token(s.ServiceAccountToken, path, volume)
-		}
+		n++
+		p.token(s.ServiceAccountToken, path.Child("serviceAccountToken"), volume)
 	}
 	if s.ClusterTrustBundle != nil {
-		if path, ok := first("clusterTrustBundle"); ok {
-			p.bundle(s.ClusterTrustBundle, path, volume)
-		}
+		n++
+		p.bundle(s.ClusterTrustBundle, path.Child("clusterTrustBundle"), volume)
 	}
 	if s.PodCertificate != nil {
-		if path, ok := first("podCertificate"); ok {
-			p.certificate(s.PodCertificate, path, volume)
-		}
+		n++
+		p.certificate(s.PodCertificate, path.Child("podCertificate"), volume)
 	}
-	if n == 0 {
-		p.errs = append(p.errs, field.Required(path, "must specify at least one volume type per source"))
+	if n > 1 {
+		p.errs = append(p.errs, field.Forbidden(path, "may not specify more than 1 volume type per source"))
 	}
 }
 
@@ -115,12 +102,12 @@ func (p *projection) token(t *corev1.ServiceAccountTokenProjection, path, volume
 	case *n > maxTokenSeconds:
 		p.errs = append(p.errs, field.Invalid(at, *n, "may not specify a duration larger than 2^32 seconds"))
 	}
+	// In Kubernetes, too, a token's path is told of the volume, and may be one that is taken.
 	if t.Path == "" {
-		p.errs = append(p.errs, field.Required(path.Child("path"), ""))
+		p.errs = append(p.errs, field.Required(volume.Child("path"), ""))
 		return
 	}
-	p.errs = append(p.errs, localFile(t.Path, path.Child("path"))...)
-	p.claim(t.Path, "serviceAccountToken", volume)
+	p.errs = append(p.errs, localFile(t.Path, volume.Child("path"))...)
 }
 
 func (p *projection) bundle(b *corev1.ClusterTrustBundleProjection, path, volume *field.Path) {

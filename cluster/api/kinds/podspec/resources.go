@@ -93,29 +93,31 @@ func (v *validator) podResources(path *field.Path) field.ErrorList {
 	if r == nil {
 		return nil
 	}
-	var errs field.ErrorList
 	if v.spec.OS != nil && v.spec.OS.Name == corev1.Windows {
-		errs = append(errs, field.Forbidden(path, "may not be set for a windows pod"))
+		return field.ErrorList{field.Forbidden(path, "may not be set for a windows pod")}
 	}
-	if len(r.Claims) > 0 {
-		errs = append(errs, field.Forbidden(path.Child("claims"), "claims cannot be set for Resources at pod-level"))
+	var errs field.ErrorList
+	if r.Claims != nil {
+		errs = append(errs, field.Forbidden(path.Child("claims"), "claims may not be set for Resources at pod-level"))
 	}
 	errs = append(errs, requirements(r, podResourceName, path)...)
 	// The pod's requests must cover what its containers request together.
 	for name, sum := range helper.AggregateContainerRequests(&corev1.Pod{Spec: *v.spec}, helper.PodResourcesOptions{}) {
-		if q, ok := r.Requests[name]; ok && helper.IsSupportedPodLevelResource(name) && q.Cmp(sum) < 0 {
+		if q, ok := r.Requests[name]; ok && q.Cmp(sum) < 0 {
 			errs = append(errs, field.Invalid(path.Child("requests").Key(string(name)), q.String(), fmt.Sprintf("must be greater than or equal to aggregate container requests of %s", sum.String())))
 		}
 	}
-	for _, list := range []struct {
-		child string
-		of    []corev1.Container
-	}{{"containers", v.spec.Containers}, {"initContainers", v.spec.InitContainers}} {
-		for i := range list.of {
-			for name, q := range list.of[i].Resources.Limits {
-				if limit, ok := r.Limits[name]; ok && q.Cmp(limit) > 0 {
-					errs = append(errs, field.Invalid(field.NewPath("spec", list.child).Index(i).Child("resources", "limits").Key(string(name)), q.String(), fmt.Sprintf("must be less than or equal to pod limits of %s", limit.String())))
-				}
+	// Huge pages cannot be promised twice, so the pod's limit must cover all of its containers' too.
+	for name, sum := range helper.AggregateContainerLimits(&corev1.Pod{Spec: *v.spec}, helper.PodResourcesOptions{}) {
+		if q, ok := r.Limits[name]; ok && check.IsHugePages(name) && q.Cmp(sum) < 0 {
+			errs = append(errs, field.Invalid(path.Child("limits").Key(string(name)), q.String(), fmt.Sprintf("must be greater than or equal to aggregate container limits of %s", sum.String())))
+		}
+	}
+	for i := range v.spec.Containers {
+		for name, q := range v.spec.Containers[i].Resources.Limits {
+			if limit, ok := r.Limits[name]; ok && q.Cmp(limit) > 0 {
+				// In Kubernetes, too, this path begins at the pod's resources.
+				errs = append(errs, field.Invalid(path.Child("containers").Index(i).Key(string(name)).Child("limits"), q.String(), fmt.Sprintf("must be less than or equal to pod limits of %s", limit.String())))
 			}
 		}
 	}
@@ -139,9 +141,8 @@ func (v *validator) resizePolicy(policies []corev1.ContainerResizePolicy, path *
 	var errs field.ErrorList
 	seen := sets.New[corev1.ResourceName]()
 	for i, p := range policies {
-		path := path.Index(i)
 		if seen.Has(p.ResourceName) {
-			errs = append(errs, field.Duplicate(path, p.ResourceName))
+			errs = append(errs, field.Duplicate(path.Index(i), p.ResourceName))
 		}
 		seen.Insert(p.ResourceName)
 		errs = append(errs, check.OneOf(p.ResourceName, resizable, path)...)
@@ -158,6 +159,11 @@ func (v *validator) claims(path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i, claim := range v.spec.ResourceClaims {
 		path := path.Index(i)
+		if v.meta != nil && v.opts.Pod {
+			if _, static := v.meta.Annotations[corev1.MirrorPodAnnotationKey]; static {
+				return field.ErrorList{field.Forbidden(field.NewPath(""), "static pods do not support resource claims")}
+			}
+		}
 		if claim.Name == "" {
 			errs = append(errs, field.Required(path.Child("name"), ""))
 		} else if v.claimNames.Has(claim.Name) {
@@ -182,22 +188,41 @@ func (v *validator) claims(path *field.Path) field.ErrorList {
 	return errs
 }
 
-// claimsOf checks the device claims one container uses.
+// claimsOf checks the device claims one container uses: whole claims, or single requests of them.
 func (v *validator) claimsOf(r *corev1.ResourceRequirements, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	seen := sets.New[string]()
+	whole, parts := sets.New[string](), make(map[string]sets.Set[string])
 	for i, claim := range r.Claims {
-		path := path.Child("claims").Index(i)
+		at := path.Child("claims").Index(i)
 		if claim.Name == "" {
-			errs = append(errs, field.Required(path.Child("name"), ""))
+			errs = append(errs, field.Required(at, ""))
 			continue
 		}
-		if seen.Has(claim.Name + "/" + claim.Request) {
-			errs = append(errs, field.Duplicate(path, claim))
+		switch {
+		case whole.Has(claim.Name):
+			errs = append(errs, field.Duplicate(at, claim.Name))
+		case claim.Request == "":
+			for range parts[claim.Name] {
+				errs = append(errs, field.Duplicate(at, claim.Name))
+			}
+			whole.Insert(claim.Name)
+		default:
+			errs = append(errs, check.DNSLabel(claim.Request, at.Child("request"))...)
+			if parts[claim.Name].Has(claim.Request) {
+				errs = append(errs, field.Duplicate(at, claim.Name+"/"+claim.Request))
+			}
+			if parts[claim.Name] == nil {
+				parts[claim.Name] = sets.New[string]()
+			}
+			parts[claim.Name].Insert(claim.Request)
 		}
-		seen.Insert(claim.Name + "/" + claim.Request)
 		if !v.claimNames.Has(claim.Name) {
-			errs = append(errs, field.NotFound(path.Child("name"), claim.Name))
+			err := field.NotFound(at, claim.Name)
+			err.Detail = "must be one of the names in pod.spec.resourceClaims which is empty"
+			if len(v.claimNames) > 0 {
+				err.Detail = "must be one of the names in pod.spec.resourceClaims: " + strings.Join(sets.List(v.claimNames), ", ")
+			}
+			errs = append(errs, err)
 		}
 	}
 	return errs

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/component-helpers/node/util/sysctl"
 
 	"github.com/troupe-run/troupe/cluster/api/kinds/check"
 )
@@ -75,15 +76,11 @@ func (v *validator) containerSecurity(sc *corev1.SecurityContext, path *field.Pa
 }
 
 func (v *validator) podSecurity(path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	if share := v.spec.ShareProcessNamespace; v.spec.HostPID && share != nil && *share {
-		errs = append(errs, field.Invalid(path.Child("shareProcessNamespace"), *share, "ShareProcessNamespace and HostPID cannot both be enabled"))
-	}
 	sc := v.spec.SecurityContext
 	if sc == nil {
-		return errs
+		return nil
 	}
-	errs = append(errs, groupID(sc.FSGroup, path.Child("fsGroup"))...)
+	errs := groupID(sc.FSGroup, path.Child("fsGroup"))
 	errs = append(errs, userID(sc.RunAsUser, path.Child("runAsUser"))...)
 	errs = append(errs, groupID(sc.RunAsGroup, path.Child("runAsGroup"))...)
 	for i := range sc.SupplementalGroups {
@@ -103,22 +100,20 @@ func (v *validator) sysctls(list []corev1.Sysctl, path *field.Path) field.ErrorL
 	seen := sets.New[string]()
 	for i, s := range list {
 		at := path.Index(i).Child("name")
-		// Both spellings of a name mean the same.
-		dotted := strings.ReplaceAll(s.Name, "/", ".")
 		switch {
 		case s.Name == "":
 			errs = append(errs, field.Required(at, ""))
 		case len(s.Name) > sysctlMaxLength || !sysctlName.MatchString(s.Name):
-			errs = append(errs, field.Invalid(at, s.Name, fmt.Sprintf("must have at most %d characters and match regex %s", sysctlMaxLength, sysctlFmt)))
-		case seen.Has(dotted):
+			errs = append(errs, field.Invalid(at, s.Name, fmt.Sprintf("must have at most %d characters and match regex %s", sysctlMaxLength, sysctlName)))
+		case seen.Has(s.Name):
 			errs = append(errs, field.Duplicate(at, s.Name))
 		}
-		seen.Insert(dotted)
-		if v.spec.HostNetwork && strings.HasPrefix(dotted, "net.") {
+		seen.Insert(s.Name)
+		namespace, _, _ := sysctl.GetNamespace(s.Name)
+		switch {
+		case v.spec.HostNetwork && namespace == sysctl.NetNamespace:
 			errs = append(errs, field.Invalid(at, s.Name, "may not be specified when 'hostNetwork' is true"))
-		}
-		if v.spec.HostIPC && (strings.HasPrefix(dotted, "kernel.shm") || strings.HasPrefix(dotted, "kernel.msg") ||
-			strings.HasPrefix(dotted, "fs.mqueue.") || dotted == "kernel.sem") {
+		case v.spec.HostIPC && namespace == sysctl.IPCNamespace:
 			errs = append(errs, field.Invalid(at, s.Name, "may not be specified when 'hostIPC' is true"))
 		}
 	}
@@ -201,11 +196,10 @@ func (v *validator) os(path *field.Path) field.ErrorList {
 	if v.spec.OS == nil {
 		return nil
 	}
-	at := path.Child("os", "name")
 	if v.spec.OS.Name == "" {
-		return field.ErrorList{field.Required(at, "cannot be empty")}
+		return field.ErrorList{field.Required(path.Child("os", "name"), "")}
 	}
-	if errs := check.OneOfOrBad(v.spec.OS.Name, osNames, at); len(errs) > 0 {
+	if errs := check.OneOfOrBad(v.spec.OS.Name, osNames, path.Child("os")); len(errs) > 0 {
 		return errs
 	}
 	windows := v.spec.OS.Name == corev1.Windows
@@ -222,6 +216,7 @@ func (v *validator) os(path *field.Path) field.ErrorList {
 				"fsGroupChangePolicy": sc.FSGroupChangePolicy != nil, "sysctls": len(sc.Sysctls) > 0,
 				"runAsUser": sc.RunAsUser != nil, "runAsGroup": sc.RunAsGroup != nil,
 				"supplementalGroups": sc.SupplementalGroups != nil, "supplementalGroupsPolicy": sc.SupplementalGroupsPolicy != nil,
+				"seLinuxChangePolicy": sc.SELinuxChangePolicy != nil,
 			})...)
 		}
 	}

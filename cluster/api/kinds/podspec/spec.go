@@ -1,6 +1,7 @@
 package podspec
 
 import (
+	"fmt"
 	"math"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,6 +36,7 @@ func ValidateTemplate(t *corev1.PodTemplateSpec, path *field.Path, opts Options)
 	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, path.Child("annotations"))...)
 	errs = append(errs, ValidateAnnotations(t.Annotations, &t.Spec, path.Child("annotations"))...)
 	errs = append(errs, Validate(&t.Spec, &t.ObjectMeta, path.Child("spec"), opts)...)
+	errs = append(errs, ValidateProfiles(t.Annotations, &t.Spec, path.Child("spec"))...)
 	if len(t.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(path.Child("spec", "ephemeralContainers"), "ephemeral containers not allowed in pod template"))
 	}
@@ -55,6 +57,9 @@ func Validate(spec *corev1.PodSpec, meta *metav1.ObjectMeta, path *field.Path, o
 	errs = append(errs, metavalidation.ValidateLabels(spec.NodeSelector, path.Child("nodeSelector"))...)
 	errs = append(errs, v.hostPorts(path)...)
 	errs = append(errs, v.podSecurity(path.Child("securityContext"))...)
+	if share := spec.ShareProcessNamespace; spec.HostPID && share != nil && *share {
+		errs = append(errs, field.Invalid(path.Child("shareProcessNamespace"), *share, "ShareProcessNamespace and HostPID cannot both be enabled"))
+	}
 	errs = append(errs, v.names(path)...)
 	errs = append(errs, validateAffinity(spec.Affinity, path.Child("affinity"))...)
 	errs = append(errs, validateDNSConfig(spec.DNSConfig, spec.DNSPolicy, path.Child("dnsConfig"))...)
@@ -72,9 +77,33 @@ func Validate(spec *corev1.PodSpec, meta *metav1.ObjectMeta, path *field.Path, o
 		errs = append(errs, field.Invalid(path.Child("activeDeadlineSeconds"), *n, validation.InclusiveRangeError(1, math.MaxInt32)))
 	}
 	errs = append(errs, check.OptionalOneOf(spec.PreemptionPolicy, preemptionPolicies, path.Child("preemptionPolicy"))...)
-	for name, q := range spec.Overhead {
-		errs = append(errs, check.ResourceName(name, path.Child("overhead"))...)
-		errs = append(errs, check.ResourceQuantity(name, q, path.Child("overhead").Key(string(name)))...)
+	if opts.Pod && spec.ServiceAccountName == "" {
+		errs = append(errs, v.tokensWithoutAccount(path.Child("volumes"))...)
+	}
+	return append(errs, ValidateOverhead(spec.Overhead, path.Child("overhead"))...)
+}
+
+// ValidateOverhead checks what a pod costs besides its containers; runtime classes say that.
+func ValidateOverhead(overhead corev1.ResourceList, path *field.Path) field.ErrorList {
+	if len(overhead) == 0 {
+		return nil
+	}
+	return requirements(&corev1.ResourceRequirements{Limits: overhead}, containerResourceName, path)
+}
+
+// tokensWithoutAccount refuses tokens in a pod that has no account to have them of.
+func (v *validator) tokensWithoutAccount(path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i := range v.spec.Volumes {
+		p := v.spec.Volumes[i].Projected
+		if p == nil {
+			continue
+		}
+		for s := range p.Sources {
+			if p.Sources[s].ServiceAccountToken != nil {
+				errs = append(errs, field.Forbidden(path.Index(i).Child("projected", "sources").Index(s).Child("serviceAccountToken"), "must not be specified when serviceAccountName is not set"))
+			}
+		}
 	}
 	return errs
 }
@@ -84,7 +113,7 @@ type validator struct {
 	spec *corev1.PodSpec
 	meta *metav1.ObjectMeta
 	opts Options
-	// volumeByName holds the volumes that are well named; mounts may refer to them.
+	// volumeByName holds the volumes without errors; mounts may refer to them.
 	volumeByName map[string]*corev1.Volume
 	claimNames   sets.Set[string]
 }
@@ -114,11 +143,6 @@ func (v *validator) ownUsers() bool {
 func (v *validator) names(path *field.Path) field.ErrorList {
 	spec := v.spec
 	var errs field.ErrorList
-	for i, ref := range spec.ImagePullSecrets {
-		if ref.Name == "" {
-			errs = append(errs, field.Required(path.Child("imagePullSecrets").Index(i).Child("name"), ""))
-		}
-	}
 	for _, subdomain := range []struct{ child, value string }{
 		{"serviceAccountName", spec.ServiceAccountName},
 		{"nodeName", spec.NodeName},
@@ -136,6 +160,9 @@ func (v *validator) names(path *field.Path) field.ErrorList {
 	}
 	if spec.Subdomain != "" {
 		errs = append(errs, check.DNSLabel(spec.Subdomain, path.Child("subdomain"))...)
+	}
+	if spec.DeprecatedServiceAccount != spec.ServiceAccountName {
+		errs = append(errs, field.Invalid(path.Child("deprecatedServiceAccount"), spec.DeprecatedServiceAccount, fmt.Sprintf("must be the same as serviceAccountName: %q", spec.ServiceAccountName)))
 	}
 	return append(errs, v.hostnameOverride(path)...)
 }
@@ -179,15 +206,6 @@ func validateGates(spec *corev1.PodSpec, path *field.Path) field.ErrorList {
 	return errs
 }
 
-// ValidateAnnotations checks the annotations that mean something for pods.
-func ValidateAnnotations(annotations map[string]string, spec *corev1.PodSpec, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	if annotations[corev1.MirrorPodAnnotationKey] != "" && spec.NodeName == "" {
-		errs = append(errs, field.Invalid(path.Key(corev1.MirrorPodAnnotationKey), annotations[corev1.MirrorPodAnnotationKey], "must set spec.nodeName if mirror pod annotation is set"))
-	}
-	return errs
-}
-
 // hostUsers checks that a pod with users of its own shares nothing else with the node.
 func (v *validator) hostUsers(path *field.Path) field.ErrorList {
 	if !v.ownUsers() {
@@ -199,8 +217,20 @@ func (v *validator) hostUsers(path *field.Path) field.ErrorList {
 		set   bool
 	}{{"hostNetwork", v.spec.HostNetwork}, {"HostPID", v.spec.HostPID}, {"HostIPC", v.spec.HostIPC}} {
 		if shared.set {
-			errs = append(errs, field.Forbidden(path.Child(shared.child), "when `pod.Spec.HostUsers` is false"))
+			errs = append(errs, field.Forbidden(path.Child(shared.child), notOwnUsers))
+		}
+	}
+	for _, list := range []struct {
+		child string
+		of    []corev1.Container
+	}{{"initContainers", v.spec.InitContainers}, {"containers", v.spec.Containers}} {
+		for i := range list.of {
+			if len(list.of[i].VolumeDevices) > 0 {
+				errs = append(errs, field.Forbidden(path.Child(list.child).Index(i).Child("volumeDevices"), notOwnUsers))
+			}
 		}
 	}
 	return errs
 }
+
+const notOwnUsers = "when `pod.Spec.HostUsers` is false"

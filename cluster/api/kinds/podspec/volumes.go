@@ -3,7 +3,6 @@ package podspec
 import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/troupe-run/troupe/cluster/api/kinds/check"
@@ -19,18 +18,38 @@ func (v *validator) volumes(path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i := range v.spec.Volumes {
 		volume, path := &v.spec.Volumes[i], path.Index(i)
-		errs = append(errs, v.volumeSource(volume, path)...)
+		bad := v.volumeSource(volume, path)
 		if volume.Name == "" {
-			errs = append(errs, field.Required(path.Child("name"), ""))
-			continue
+			bad = append(bad, field.Required(path.Child("name"), ""))
+		} else {
+			bad = append(bad, check.DNSLabel(volume.Name, path.Child("name"))...)
 		}
-		errs = append(errs, check.DNSLabel(volume.Name, path.Child("name"))...)
 		if v.volumeByName[volume.Name] != nil {
-			errs = append(errs, field.Duplicate(path.Child("name"), volume.Name))
+			bad = append(bad, field.Duplicate(path.Child("name"), volume.Name))
 		}
-		v.volumeByName[volume.Name] = volume
+		if len(bad) == 0 {
+			v.volumeByName[volume.Name] = volume
+		}
+		errs = append(errs, bad...)
+		if claim := volume.PersistentVolumeClaim; claim != nil && v.madeClaims().Has(claim.ClaimName) {
+			errs = append(errs, field.Invalid(path.Child("persistentVolumeClaim", "claimName"), claim.ClaimName, "must not reference a PVC that gets created for an ephemeral volume"))
+		}
 	}
 	return errs
+}
+
+// madeClaims are the names of the claims that are made for the pod's ephemeral volumes.
+func (v *validator) madeClaims() sets.Set[string] {
+	names := sets.New[string]()
+	if !v.opts.Pod || v.meta == nil || v.meta.Name == "" {
+		return names
+	}
+	for i := range v.spec.Volumes {
+		if v.spec.Volumes[i].Ephemeral != nil {
+			names.Insert(v.meta.Name + "-" + v.spec.Volumes[i].Name)
+		}
+	}
+	return names
 }
 
 // volumeSource checks that a volume has one source and that it is a good one.
@@ -48,7 +67,7 @@ func (v *validator) volumeSource(volume *corev1.Volume, path *field.Path) field.
 		one("emptyDir", func(path *field.Path) field.ErrorList { return validateEmptyDir(s, path) })
 	}
 	if s := volume.HostPath; s != nil {
-		one("hostPath", func(path *field.Path) field.ErrorList { return validateHostPath(s, path) })
+		one("hostPath", func(path *field.Path) field.ErrorList { return ValidateHostPath(s, path) })
 	}
 	if s := volume.Secret; s != nil {
 		one("secret", func(path *field.Path) field.ErrorList {
@@ -83,7 +102,7 @@ func (v *validator) volumeSource(volume *corev1.Volume, path *field.Path) field.
 		})
 	}
 	if s := volume.Ephemeral; s != nil {
-		one("ephemeral", func(path *field.Path) field.ErrorList { return v.ephemeral(volume.Name, s, path) })
+		one("ephemeral", func(at *field.Path) field.ErrorList { return v.ephemeral(volume.Name, s, at, path) })
 	}
 	if s := volume.CSI; s != nil {
 		one("csi", func(path *field.Path) field.ErrorList { return validateCSI(s, path) })
@@ -98,6 +117,9 @@ func (v *validator) volumeSource(volume *corev1.Volume, path *field.Path) field.
 		})
 	}
 	remoteSources(volume, one)
+	if s := volume.ISCSI; s != nil && s.InitiatorName != nil && len(volume.Name+":"+s.TargetPortal) > MaxISCSIName {
+		errs = append(errs, field.Invalid(path.Child("name"), volume.Name, LongISCSIName))
+	}
 	if n == 0 {
 		errs = append(errs, field.Required(path, "must specify a volume type"))
 	}
@@ -118,11 +140,12 @@ func validateEmptyDir(s *corev1.EmptyDirVolumeSource, path *field.Path) field.Er
 	return nil
 }
 
-func validateHostPath(s *corev1.HostPathVolumeSource, path *field.Path) field.ErrorList {
+// ValidateHostPath checks a path on the node, of a pod or of a persistent volume.
+func ValidateHostPath(s *corev1.HostPathVolumeSource, path *field.Path) field.ErrorList {
 	if s.Path == "" {
 		return field.ErrorList{field.Required(path.Child("path"), "")}
 	}
-	errs := noBacksteps(s.Path, path.Child("path"))
+	errs := NoBacksteps(s.Path, path.Child("path"))
 	return append(errs, check.OptionalOneOf(s.Type, hostPathTypes, path.Child("type"))...)
 }
 
@@ -170,26 +193,12 @@ func downwardFile(f *corev1.DownwardAPIVolumeFile, path *field.Path) field.Error
 }
 
 func validateCSI(s *corev1.CSIVolumeSource, path *field.Path) field.ErrorList {
-	errs := driverName(s.Driver, path.Child("driver"))
+	errs := check.DriverName(s.Driver, path.Child("driver"))
 	if s.NodePublishSecretRef == nil {
 		return errs
 	}
 	if s.NodePublishSecretRef.Name == "" {
-		return append(errs, field.Required(path.Child("nodePublishSecretRef"), ""))
+		return append(errs, field.Required(path.Child("nodePublishSecretRef", "name"), ""))
 	}
 	return append(errs, check.DNSSubdomain(s.NodePublishSecretRef.Name, path.Child("name"))...)
-}
-
-// maxDriverName is the longest name of a volume driver.
-const maxDriverName = 63
-
-func driverName(name string, path *field.Path) field.ErrorList {
-	if name == "" {
-		return field.ErrorList{field.Required(path, "")}
-	}
-	var errs field.ErrorList
-	if len(name) > maxDriverName {
-		errs = append(errs, field.TooLong(path, "", maxDriverName))
-	}
-	return append(errs, check.Invalid(name, validation.IsDNS1123Subdomain(name), path)...)
 }
