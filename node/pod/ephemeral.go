@@ -65,7 +65,7 @@ func (v *statusView) ephemeral(c *corev1.Container) corev1.ContainerStatus {
 		out.State.Waiting = v.waiting(c, v.s.glance(c.Name), false, true)
 		return out
 	}
-	v.describe(&out, x)
+	v.describe(&out, c, x)
 	switch {
 	case x.running():
 		out.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(x.started)}

@@ -101,16 +101,18 @@ func (p *podActor) isNew(own *corev1.Pod) bool {
 		len(p.s.sandboxes) == 0 && len(p.s.containers) == 0
 }
 
-// admit says why a new pod is not let in.
-func (p *podActor) admit(own *corev1.Pod) failure {
-	if p.cfg.Admit == nil {
-		return failure{}
+// admit says why a new pod is not let in: the node does not want it, or it does not fit.
+func (p *podActor) admit(own *corev1.Pod) (f failure) {
+	if p.cfg.Admit != nil {
+		f.reason, f.message = p.cfg.Admit(own)
 	}
-	reason, message := p.cfg.Admit(own)
-	if reason != "" {
-		p.cfg.record(own, corev1.EventTypeWarning, reason, "%s", message)
+	if f.reason == "" {
+		f = p.cfg.promised.room(requestsOf(own.Spec), p.cfg.Facts().Capacity)
 	}
-	return failure{reason, message}
+	if f.reason != "" {
+		p.cfg.record(own, corev1.EventTypeWarning, f.reason, "%s", f.message)
+	}
+	return f
 }
 
 // refresh brings new content into the pod's volumes and measures what has a limit.

@@ -1,6 +1,7 @@
 package pod
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -215,6 +216,46 @@ func TestWhoIsNotLetIn(t *testing.T) {
 		pass(time.Minute)
 		if st := b.status(); st.Phase != corev1.PodRunning || b.ctl.count("Evicted") != 1 {
 			t.Errorf("after a restart: %+v", st)
+		}
+	})
+}
+
+func TestWhoDoesNotFitIsNotLetIn(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.stop()
+		b.capacity = corev1.ResourceList{
+			corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("2"),
+		}
+		b.start()
+		asks := func(name, cpu, memory string) *corev1.Pod {
+			return newTestPod(name, func(p *corev1.Pod) {
+				p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
+			})
+		}
+		first := asks("first", "1500m", "100Mi")
+		for _, tt := range []struct {
+			pod  *corev1.Pod
+			want string
+		}{
+			{asks("huge", "1", "2Gi"), "OutOfmemory Node didn't have enough resource: memory, requested: 2147483648, used: 0, capacity: 1073741824"},
+			{first, ""},
+			{asks("second", "600m", "100Mi"), "OutOfcpu Node didn't have enough resource: cpu, requested: 600, used: 1500, capacity: 2000"},
+			{asks("third", "500m", "100Mi"), ""},
+			{asks("fourth", "0", "0"), "OutOfpods Node didn't have enough resource: pods, requested: 1, used: 2, capacity: 2"},
+		} {
+			b.want(tt.pod)
+			pass(time.Second)
+			st := b.status()
+			got := strings.TrimSpace(st.Reason + " " + strings.TrimPrefix(st.Message, "Pod was rejected: "))
+			if got != tt.want || (st.Phase == corev1.PodFailed) != (tt.want != "") {
+				t.Errorf("%s: %s %s, want %s", tt.pod.Name, st.Phase, got, tt.want)
+			}
+		}
+		b.want(deleted(first, 0))
+		b.want(asks("fifth", "1500m", "100Mi")) // what goes makes room
+		pass(time.Second)
+		if st := b.status(); st.Phase != corev1.PodRunning {
+			t.Errorf("fifth: %+v", st)
 		}
 	})
 }

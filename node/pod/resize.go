@@ -132,16 +132,48 @@ func (l *ledger) admit(uid types.UID, need, capacity corev1.ResourceList) failur
 	return f
 }
 
+// countable are the resources of new pods that are compared with what the node has.
+var countable = []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage}
+
+// room says why a new pod does not fit beside the pods here: its reason names the resource. Only
+// pods that no scheduler has placed can be refused. The words are the kubelet's.
+func (l *ledger) room(need, capacity corev1.ResourceList) failure {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	short := func(name corev1.ResourceName, need, used, capacity int64) failure {
+		return failure{"OutOf" + string(name), fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, need, used, capacity)}
+	}
+	if most, ok := capacity[corev1.ResourcePods]; ok && int64(len(l.pods)) >= most.Value() {
+		return short(corev1.ResourcePods, 1, int64(len(l.pods)), most.Value())
+	}
+	for _, name := range countable {
+		wanted, has := amount(need, name), amount(capacity, name)
+		if _, ok := capacity[name]; !ok || wanted == 0 {
+			continue
+		}
+		var used int64
+		for _, list := range l.pods {
+			used += amount(list, name)
+		}
+		if wanted > has-used {
+			return short(name, wanted, used, has)
+		}
+	}
+	return failure{}
+}
+
+// amount is a quantity in the unit that kubelets count in: thousandths of cores, bytes.
+func amount(list corev1.ResourceList, name corev1.ResourceName) int64 {
+	q := list[name]
+	if name == corev1.ResourceCPU {
+		return q.MilliValue()
+	}
+	return q.Value()
+}
+
 // fits says why a pod cannot get what it asks for, beside what others use: never, or not now. What
 // does not grow always fits. The words are the kubelet's.
 func fits(has, need, used, capacity corev1.ResourceList) failure {
-	amount := func(list corev1.ResourceList, name corev1.ResourceName) int64 {
-		q := list[name]
-		if name == corev1.ResourceCPU {
-			return q.MilliValue()
-		}
-		return q.Value()
-	}
 	for _, name := range resizable {
 		if limit, ok := capacity[name]; ok && amount(need, name) > amount(capacity, name) && !limit.IsZero() {
 			return failure{corev1.PodReasonInfeasible, fmt.Sprintf("Node didn't have enough capacity: %s, requested: %d, capacity: %d", name, amount(need, name), amount(capacity, name))}

@@ -139,6 +139,7 @@ type container struct {
 	image, imageRef   string
 	hash              string
 	logPath           string
+	user              *cri.LinuxContainerUser      // nil when the runtime does not tell
 	resources         *cri.LinuxContainerResources // nil when the runtime does not tell
 	backoff           time.Duration
 	// fallback says that the tail of the log may stand in for a termination message.
@@ -350,7 +351,7 @@ func containerStatus(st *cri.ContainerStatus, sandbox string) container {
 		state: st.GetState(), created: stamp(st.GetCreatedAt()), started: stamp(st.GetStartedAt()), finished: stamp(st.GetFinishedAt()),
 		code: st.GetExitCode(), reason: st.GetReason(), message: st.GetMessage(),
 		image: st.GetImage().GetImage(), imageRef: st.GetImageRef(), logPath: st.GetLogPath(),
-		hash: notes[noteHash], resources: st.GetResources().GetLinux(),
+		hash: notes[noteHash], user: st.GetUser().GetLinux(), resources: st.GetResources().GetLinux(),
 		fallback: notes[noteTerminationHow] == string(corev1.TerminationMessageFallbackToLogsOnError),
 	}
 	if st.GetImageRef() == "" {

@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 func TestStatus(t *testing.T) {
@@ -90,5 +92,33 @@ func TestTransitionTimesAreKept(t *testing.T) {
 	s.sandboxes[0].ready = false
 	if c := findCondition(statusOf(s, t0.Add(time.Hour), nodeFacts{}).Conditions, corev1.PodReadyToStartContainers); !c.LastTransitionTime.Time.Equal(t0.Add(time.Hour)) {
 		t.Errorf("%s = %+v", c.Type, c)
+	}
+}
+
+func TestStatusTellsOfMountsAndUsers(t *testing.T) {
+	t.Parallel()
+	enabled := corev1.RecursiveReadOnlyEnabled
+	p := newTestPod("web", func(p *corev1.Pod) {
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{
+			{Name: "a", MountPath: "/a"}, {Name: "b", MountPath: "/b", ReadOnly: true}, {Name: "c", MountPath: "/c", ReadOnly: true, RecursiveReadOnly: &enabled},
+		}
+	})
+	x := runs("web")
+	x.user = &cri.LinuxContainerUser{Uid: 1000, Gid: 100, SupplementalGroups: []int64{100, 2000}}
+	got := statusOf(up(p, x), t0, nodeFacts{}).ContainerStatuses[0]
+	disabled := corev1.RecursiveReadOnlyDisabled
+	want := []corev1.VolumeMountStatus{
+		{Name: "a", MountPath: "/a"}, {Name: "b", MountPath: "/b", ReadOnly: true, RecursiveReadOnly: &disabled},
+		{Name: "c", MountPath: "/c", ReadOnly: true, RecursiveReadOnly: &enabled},
+	}
+	if diff := cmp.Diff(want, got.VolumeMounts); diff != "" {
+		t.Errorf("mounts (-want +got):\n%s", diff)
+	}
+	user := &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: 1000, GID: 100, SupplementalGroups: []int64{100, 2000}}}
+	if diff := cmp.Diff(user, got.User); diff != "" {
+		t.Errorf("user (-want +got):\n%s", diff)
+	}
+	if got := statusOf(up(p), t0, nodeFacts{}).ContainerStatuses[0]; got.User != nil || got.VolumeMounts != nil {
+		t.Errorf("before it runs: %+v", got)
 	}
 }
