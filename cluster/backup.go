@@ -72,7 +72,7 @@ func Backup(ctx context.Context, dataDir, url string, outside *bus.Outside, regi
 		return BackupInfo{}, err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	// It is read on the way, so that what is cut short is noticed: gzip ends with a checksum.
 	info, objects, err := openBackup(io.TeeReader(conn, w))
 	if err != nil {

@@ -2,6 +2,7 @@ package testkit_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -161,7 +162,9 @@ func TestFieldValidation(t *testing.T) {
 	if !apierrors.IsInvalid(err) {
 		t.Fatalf("an invalid pod: %v", err)
 	}
-	status, _ = err.(*apierrors.StatusError)
+	if !errors.As(err, &status) {
+		t.Fatal(err)
+	}
 	var fields []string
 	for _, cause := range status.ErrStatus.Details.Causes {
 		fields = append(fields, cause.Field)

@@ -108,7 +108,7 @@ func TestVirtualNodeFailure(t *testing.T) {
 		for _, p := range theirs {
 			c.WaitFor(p, testkit.Is("Ready", "False"))
 		}
-		c.Advance(cut.Add(299 * time.Second).Sub(time.Now()))
+		c.Advance(time.Until(cut.Add(299 * time.Second)))
 		for _, p := range theirs {
 			if c.Get(p).GetDeletionTimestamp() != nil {
 				t.Errorf("%s was evicted early", p)

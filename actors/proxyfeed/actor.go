@@ -101,7 +101,7 @@ func (b *broadcaster) Receive(c actor.Context) {
 		b.proxies.report(m.node, m.rev, now())
 		b.release(c)
 	case AwaitApplied:
-		b.proxies.await(m.Rev, c.Sender(), RevisionApplied{Rev: m.Rev}, now())
+		b.proxies.await(m.Rev, c.Sender(), RevisionApplied(m), now())
 		b.release(c)
 	case messages.AwaitPodsLeft:
 		b.awaitLeft(c, m)

@@ -54,8 +54,8 @@ func (f Feed) Applied(ctx context.Context) (map[string]uint64, error) {
 	return reply.Nodes, err
 }
 
-// AwaitApplied, asked of the feed's actor, is answered with RevisionApplied once every living
-// proxy serves the state up to Rev.
+// AwaitApplied is a question to the feed's actor that is answered with RevisionApplied once every
+// living proxy serves the state up to Rev.
 type AwaitApplied struct{ Rev uint64 }
 
 // RevisionApplied says that every living proxy serves the state up to Rev.

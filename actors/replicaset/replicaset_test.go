@@ -236,10 +236,10 @@ func TestNeverTooMany(t *testing.T) {
 		w.Settle()
 		created := 0
 		for _, wr := range w.Writes() {
-			switch {
-			case wr.Verb == "create":
+			switch wr.Verb {
+			case "create":
 				created++
-			case wr.Verb == "delete":
+			case "delete":
 				t.Errorf("deleted %s: there was one too many", wr.Key)
 			}
 		}

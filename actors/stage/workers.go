@@ -53,7 +53,7 @@ func (w *workers) work(fn func()) {
 	next := make(chan func(), 1)
 	for fn != nil {
 		fn()
-		fn = nil // what it holds must not outlive it
+		fn = nil //nolint:ineffassign // what it holds must not outlive it
 		w.mu.Lock()
 		if w.closed || len(w.idle) == maxIdleWorkers {
 			w.mu.Unlock()

@@ -64,15 +64,15 @@ func (d *documents) install(m *mux.PathRecorderMux) {
 }
 
 // fetch has a handler answer a request and returns what it wrote.
-func fetch(h http.Handler, r *http.Request, path string) (body []byte, etag string, err error) {
+func fetch(h http.Handler, r *http.Request, path string) ([]byte, error) {
 	in := r.Clone(r.Context())
 	in.URL, in.Header = &url.URL{Path: path}, http.Header{"Accept": {"application/json"}}
 	out := responsewriter.NewInMemoryResponseWriter()
 	h.ServeHTTP(out, in)
 	if out.RespCode() != http.StatusOK {
-		return nil, "", fmt.Errorf("%s: %d %s", path, out.RespCode(), out.Data())
+		return nil, fmt.Errorf("%s: %d %s", path, out.RespCode(), out.Data())
 	}
-	return out.Data(), out.Header().Get("Etag"), nil
+	return out.Data(), nil
 }
 
 // remote returns what serves the schemas of remote APIs, if there are any.
@@ -107,7 +107,7 @@ func (d *documents) serveV2(w http.ResponseWriter, r *http.Request) {
 	slices.Sort(parts)
 	var foreign []byte
 	if hasRemote {
-		body, _, err := fetch(theirs, r, "/openapi/v2")
+		body, err := fetch(theirs, r, "/openapi/v2")
 		if err != nil {
 			d.s.log.Debug("schemas of remote APIs are left out", "err", err)
 		}
@@ -163,7 +163,7 @@ func (d *documents) serveRoot(w http.ResponseWriter, r *http.Request) {
 		sources = append(sources, theirs)
 	}
 	for _, source := range sources {
-		body, _, err := fetch(source, r, "/openapi/v3")
+		body, err := fetch(source, r, "/openapi/v3")
 		var part handler3.OpenAPIV3Discovery
 		if err == nil {
 			err = json.Unmarshal(body, &part)
@@ -204,7 +204,7 @@ func (d *documents) serveV3(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if _, theirs, ok := d.remote(); ok {
-		body, _, err := fetch(theirs, r, "/openapi/v3")
+		body, err := fetch(theirs, r, "/openapi/v3")
 		var part handler3.OpenAPIV3Discovery
 		if err == nil && json.Unmarshal(body, &part) == nil {
 			if _, ok := part.Paths[path]; ok {

@@ -155,7 +155,7 @@ func TestCustomResourcesAreConverted(t *testing.T) {
 	}
 	defer w.Stop()
 	got.Object["spec"].(map[string]any)["length"] = int64(7)
-	if got, err = newer.Update(ctx, got, metav1.UpdateOptions{}); err != nil {
+	if _, err = newer.Update(ctx, got, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for e := range w.ResultChan() {

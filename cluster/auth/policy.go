@@ -37,7 +37,7 @@ func BootstrapPolicy() Policy {
 		role := r
 		role.name = "system:controller:" + r.name
 		p.ClusterRoles = append(p.ClusterRoles, clusterRole(role))
-		p.ClusterRoleBindings = append(p.ClusterRoleBindings, clusterBinding(role.name, role.name, serviceAccount("kube-system", r.name)))
+		p.ClusterRoleBindings = append(p.ClusterRoleBindings, clusterBinding(role.name, role.name, serviceAccount(r.name)))
 	}
 	for _, b := range clusterBindingTexts {
 		p.ClusterRoleBindings = append(p.ClusterRoleBindings, clusterBinding(cmp.Or(b.name, b.role), b.role, b.subjects...))
@@ -102,8 +102,8 @@ func userSubject(name string) rbacv1.Subject {
 	return rbacv1.Subject{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: name}
 }
 
-func serviceAccount(namespace, name string) rbacv1.Subject {
-	return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: name}
+func serviceAccount(name string) rbacv1.Subject {
+	return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: metav1.NamespaceSystem, Name: name}
 }
 
 // verbSets are the short names for verbs that the tables use.

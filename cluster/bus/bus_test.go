@@ -3,7 +3,6 @@ package bus_test
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"testing"
@@ -25,7 +24,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // quiet keeps refused publishes, which some tests provoke, off the test's output.
 var quiet = nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})

@@ -110,7 +110,7 @@ func (s *Store) Restore(ctx context.Context, r io.Reader, progress func(count in
 	}
 	for {
 		line, err := lines.ReadBytes('\n')
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return fmt.Errorf("restore: the backup ends after %d objects, it is not whole: %w", count+len(ops), messages.ErrDamaged)
 		}
 		if err != nil {

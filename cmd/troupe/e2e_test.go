@@ -40,7 +40,6 @@ const toolImage = "troupe.test/tool:1"
 type world struct {
 	t    testing.TB
 	dir  string
-	run  string // where its containerd has its socket
 	proc *exec.Cmd
 	done chan struct{} // closed when proc has ended
 	out  *output

@@ -230,7 +230,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if give > 0 {
 		_ = c.send(frameCredit, encodeCredit(give)) // an error shows on the next call
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = c.opError("read", err)
 	}
 	return n, err

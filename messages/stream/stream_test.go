@@ -248,7 +248,7 @@ func TestEndOfEitherEnd(t *testing.T) {
 					if string(got) != "last words" {
 						t.Errorf("read %q", got)
 					}
-					if tt.read == io.EOF && err != nil || tt.read != io.EOF && !errors.Is(err, tt.read) {
+					if errors.Is(tt.read, io.EOF) && err != nil || !errors.Is(tt.read, io.EOF) && !errors.Is(err, tt.read) {
 						t.Errorf("read error = %v, want %v", err, tt.read)
 					}
 				})

@@ -102,11 +102,12 @@ func call(t testing.TB, ns, to string) (who, from string) {
 	t.Helper()
 	var conn net.Conn
 	var err error
+	var late net.Error
 	netlab.In(t, ns, func() { conn, err = (&net.Dialer{Timeout: 500 * time.Millisecond}).Dial("tcp4", to) })
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "refused", ""
-	case err != nil && err.(net.Error).Timeout():
+	case errors.As(err, &late) && late.Timeout():
 		return "silence", ""
 	case err != nil:
 		t.Fatalf("call %s from %q: %v", to, ns, err)

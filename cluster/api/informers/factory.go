@@ -117,7 +117,7 @@ func (f *Factory) ForResource(gvr schema.GroupVersionResource) (upstream.Generic
 // InformerName is for metrics, which there are none of.
 func (f *Factory) InformerName() *cache.InformerName { return nil }
 
-// Admissionregistration, Core and Flowcontrol are the groups that are asked for.
+// Admissionregistration has the kinds that configure webhooks and policies.
 func (f *Factory) Admissionregistration() admissionregistration.Interface {
 	return admissionregistration.New(f, "", nil)
 }

@@ -71,7 +71,7 @@ func (f *filler) fill(v reflect.Value) {
 		p.Raw = fmt.Appendf(nil, `{"n":%d}`, f.n)
 		return
 	case *metav1.FieldsV1:
-		p.Raw = []byte(`{"f:a":{}}`)
+		p.SetRawBytes([]byte(`{"f:a":{}}`))
 		return
 	}
 	switch v.Kind() {

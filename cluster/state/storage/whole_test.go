@@ -5,8 +5,8 @@ import (
 	"go/build"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -31,7 +31,7 @@ func TestSuiteIsWhole(t *testing.T) {
 	if err != nil {
 		t.Skipf("upstream's source is not here: %v", err)
 	}
-	parsed, err := parser.ParseDir(token.NewFileSet(), pkg.Dir, func(i fs.FileInfo) bool { return !strings.HasSuffix(i.Name(), "_test.go") }, 0)
+	sources, err := filepath.Glob(filepath.Join(pkg.Dir, "*.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,18 +40,23 @@ func TestSuiteIsWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	for _, p := range parsed {
-		for _, f := range p.Files {
-			for _, d := range f.Decls {
-				fn, ok := d.(*ast.FuncDecl)
-				if !ok || fn.Recv != nil || !strings.HasPrefix(fn.Name.Name, "Run") || strings.HasPrefix(fn.Name.Name, "RunBenchmark") {
-					continue
-				}
-				n++
-				runs := strings.Contains(string(ours), "suite."+fn.Name.Name+"(")
-				if _, out := leftOut[fn.Name.Name]; runs == out {
-					t.Errorf("%s: runs %v, left out %v", fn.Name.Name, runs, out)
-				}
+	for _, path := range sources {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Recv != nil || !strings.HasPrefix(fn.Name.Name, "Run") || strings.HasPrefix(fn.Name.Name, "RunBenchmark") {
+				continue
+			}
+			n++
+			runs := strings.Contains(string(ours), "suite."+fn.Name.Name+"(")
+			if _, out := leftOut[fn.Name.Name]; runs == out {
+				t.Errorf("%s: runs %v, left out %v", fn.Name.Name, runs, out)
 			}
 		}
 	}
