@@ -50,7 +50,7 @@ func DaemonSet() kind.Kind {
 			return !apiequality.Semantic.DeepEqual(obj.(*appsv1.DaemonSet).Spec, old.(*appsv1.DaemonSet).Spec)
 		},
 		Warnings: func(_ context.Context, obj, old kind.Object) []string {
-			return templateWarnings(&obj.(*appsv1.DaemonSet).Spec.Template, old)
+			return podspec.TemplateWarnings(&obj.(*appsv1.DaemonSet).Spec.Template, specPath.Child("template"), obj, old)
 		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -59,7 +58,7 @@ func Deployment() kind.Kind {
 			return !apiequality.Semantic.DeepEqual(d.Spec, was.Spec) || !apiequality.Semantic.DeepEqual(d.Annotations, was.Annotations)
 		},
 		Warnings: func(_ context.Context, obj, old kind.Object) []string {
-			return templateWarnings(&obj.(*appsv1.Deployment).Spec.Template, old)
+			return append(podspec.NameWarnings(obj, old), podspec.TemplateWarnings(&obj.(*appsv1.Deployment).Spec.Template, specPath.Child("template"), obj, old)...)
 		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {
@@ -98,14 +97,6 @@ func Deployment() kind.Kind {
 			}
 		},
 	}
-}
-
-// templateWarnings speaks of a new template only.
-func templateWarnings(t *corev1.PodTemplateSpec, old kind.Object) []string {
-	if old != nil {
-		return nil
-	}
-	return podspec.Warnings(&t.Spec, specPath.Child("template", "spec"))
 }
 
 // selectorText is a selector as scale shows it; validation has seen to it that it is a good one.

@@ -57,7 +57,7 @@ func ReplicaSet() kind.Kind {
 			return !apiequality.Semantic.DeepEqual(obj.(*appsv1.ReplicaSet).Spec, old.(*appsv1.ReplicaSet).Spec)
 		},
 		Warnings: func(_ context.Context, obj, old kind.Object) []string {
-			return templateWarnings(&obj.(*appsv1.ReplicaSet).Spec.Template, old)
+			return append(podspec.NameWarnings(obj, old), podspec.TemplateWarnings(&obj.(*appsv1.ReplicaSet).Spec.Template, specPath.Child("template"), obj, old)...)
 		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {

@@ -52,7 +52,12 @@ func StatefulSet() kind.Kind {
 			return !apiequality.Semantic.DeepEqual(obj.(*appsv1.StatefulSet).Spec, old.(*appsv1.StatefulSet).Spec)
 		},
 		Warnings: func(_ context.Context, obj, old kind.Object) []string {
-			return templateWarnings(&obj.(*appsv1.StatefulSet).Spec.Template, old)
+			spec := &obj.(*appsv1.StatefulSet).Spec
+			out := podspec.TemplateWarnings(&spec.Template, specPath.Child("template"), obj, old)
+			for i := range spec.VolumeClaimTemplates {
+				out = append(out, podspec.ClaimWarnings(&spec.VolumeClaimTemplates[i].Spec, specPath.Child("volumeClaimTemplates").Index(i).Child("spec"))...)
+			}
+			return out
 		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {

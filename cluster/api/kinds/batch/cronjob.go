@@ -170,13 +170,7 @@ func validateTimeZone(zone string, path *field.Path) field.ErrorList {
 }
 
 func cronJobWarnings(c *batchv1.CronJob, old kind.Object) []string {
-	var out []string
-	if old == nil {
-		if msgs := validation.IsDNS1123Label(c.Name); len(msgs) > 0 {
-			out = append(out, fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", msgs))
-		}
-		out = append(out, jobSpecWarnings(&c.Spec.JobTemplate.Spec, specPath.Child("jobTemplate", "spec"))...)
-	}
+	out := append(podspec.NameWarnings(c, old), jobSpecWarnings(&c.Spec.JobTemplate.Spec, specPath.Child("jobTemplate", "spec"), c, old)...)
 	if strings.Contains(c.Spec.Schedule, "TZ") {
 		out = append(out, "CRON_TZ or TZ used in spec.schedule is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details")
 	}

@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
@@ -179,22 +178,19 @@ func generateSelector(job *batchv1.Job) {
 }
 
 func jobWarnings(job *batchv1.Job, old kind.Object) []string {
-	if old != nil {
-		return nil
-	}
-	var out []string
-	if msgs := validation.IsDNS1123Label(job.Name); len(msgs) > 0 {
-		out = append(out, fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", msgs))
-	}
-	return append(out, jobSpecWarnings(&job.Spec, specPath)...)
+	return append(podspec.NameWarnings(job, old), jobSpecWarnings(&job.Spec, specPath, job, old)...)
 }
 
-func jobSpecWarnings(spec *batchv1.JobSpec, path *field.Path) []string {
+// jobSpecWarnings speaks of a spec that is new in obj.
+func jobSpecWarnings(spec *batchv1.JobSpec, path *field.Path, obj, old kind.Object) []string {
+	if !podspec.News(obj, old) {
+		return nil
+	}
 	var out []string
 	if ptr.Deref(spec.Completions, 0) > highCompletions && ptr.Deref(spec.Parallelism, 0) > highParallelism {
 		out = append(out, "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail")
 	}
-	return append(out, podspec.Warnings(&spec.Template.Spec, path.Child("template", "spec"))...)
+	return append(out, podspec.Warnings(&spec.Template.ObjectMeta, &spec.Template.Spec, path.Child("template"))...)
 }
 
 func hasCondition(s *batchv1.JobStatus, t batchv1.JobConditionType) bool {

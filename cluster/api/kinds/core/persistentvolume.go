@@ -51,6 +51,9 @@ func PersistentVolume() kind.Kind {
 		PrepareForUpdate: func(_ context.Context, obj, old kind.Object) {
 			obj.(*corev1.PersistentVolume).Status = old.(*corev1.PersistentVolume).Status
 		},
+		Warnings: func(_ context.Context, obj, _ kind.Object) []string {
+			return append(classAnnotationWarnings(obj), volumeWarnings(obj.(*corev1.PersistentVolume))...)
+		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {
 				obj.(*corev1.PersistentVolume).Spec = old.(*corev1.PersistentVolume).Spec

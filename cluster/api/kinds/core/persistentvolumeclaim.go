@@ -50,6 +50,9 @@ func PersistentVolumeClaim() kind.Kind {
 			}
 			alignSources(&c.Spec)
 		},
+		Warnings: func(_ context.Context, obj, _ kind.Object) []string {
+			return append(classAnnotationWarnings(obj), podspec.ClaimWarnings(&obj.(*corev1.PersistentVolumeClaim).Spec, specPath)...)
+		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {
 				obj.(*corev1.PersistentVolumeClaim).Spec = old.(*corev1.PersistentVolumeClaim).Spec

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -9,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubectl/pkg/util/qos"
 
@@ -150,5 +152,9 @@ func podWarnings(pod *corev1.Pod, old kind.Object) []string {
 	if old != nil {
 		return nil
 	}
-	return podspec.Warnings(&pod.Spec, specPath)
+	var out []string
+	if msgs := validation.IsDNS1123Label(pod.Name); len(msgs) > 0 {
+		out = append(out, fmt.Sprintf("metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: %v", msgs))
+	}
+	return append(out, podspec.Warnings(&pod.ObjectMeta, &pod.Spec, nil)...)
 }

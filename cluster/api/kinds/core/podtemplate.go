@@ -28,6 +28,9 @@ func PodTemplate() kind.Kind {
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
 			return podspec.ValidateTemplate(&obj.(*corev1.PodTemplate).Template, field.NewPath("template"), podspec.Options{})
 		},
+		Warnings: func(_ context.Context, obj, old kind.Object) []string {
+			return podspec.TemplateWarnings(&obj.(*corev1.PodTemplate).Template, field.NewPath("template"), obj, old)
+		},
 		SpecChanged: func(obj, old kind.Object) bool {
 			return !apiequality.Semantic.DeepEqual(obj.(*corev1.PodTemplate).Template, old.(*corev1.PodTemplate).Template)
 		},

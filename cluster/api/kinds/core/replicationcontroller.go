@@ -46,6 +46,13 @@ func ReplicationController() kind.Kind {
 		SpecChanged: func(obj, old kind.Object) bool {
 			return !apiequality.Semantic.DeepEqual(obj.(*corev1.ReplicationController).Spec, old.(*corev1.ReplicationController).Spec)
 		},
+		Warnings: func(_ context.Context, obj, old kind.Object) []string {
+			out := podspec.NameWarnings(obj, old)
+			if t := obj.(*corev1.ReplicationController).Spec.Template; t != nil {
+				out = append(out, podspec.TemplateWarnings(t, specPath.Child("template"), obj, old)...)
+			}
+			return out
+		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {
 				obj.(*corev1.ReplicationController).Spec = old.(*corev1.ReplicationController).Spec

@@ -49,6 +49,7 @@ func Service() kind.Kind {
 		PrepareForUpdate: func(_ context.Context, obj, old kind.Object) {
 			obj.(*corev1.Service).Status = old.(*corev1.Service).Status
 		},
+		Warnings: func(_ context.Context, obj, _ kind.Object) []string { return serviceWarnings(obj.(*corev1.Service)) },
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {
 				obj.(*corev1.Service).Spec = old.(*corev1.Service).Spec

@@ -297,3 +297,29 @@ func TestServiceRow(t *testing.T) {
 		}
 	}
 }
+
+func TestServiceWarnings(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		service corev1.Service
+		want    []string
+	}{
+		"nothing": {corev1.Service{Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, ClusterIP: "10.0.0.1", ClusterIPs: []string{"10.0.0.1"}, SessionAffinity: corev1.ServiceAffinityClientIP}}, nil},
+		"headless": {corev1.Service{Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, ClusterIP: "None", ClusterIPs: []string{"None"}, LoadBalancerIP: "1.2.3.4",
+			ExternalIPs: []string{"1.2.3.4"}, SessionAffinity: corev1.ServiceAffinityClientIP}},
+			[]string{"spec.loadBalancerIP is ignored for headless services", "spec.externalIPs is ignored for headless services", "spec.SessionAffinity is ignored for headless services"}},
+		"addresses": {corev1.Service{Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, ClusterIP: "10.0.0.1", ClusterIPs: []string{"10.0.0.1"}, ExternalIPs: []string{"1.2.3.04"},
+			LoadBalancerSourceRanges: []string{"10.0.0.1/8"}, ExternalName: "a", TrafficDistribution: ptr.To(corev1.ServiceTrafficDistributionPreferClose)}},
+			[]string{`spec.externalIPs[0]: non-standard IP address "1.2.3.04" is invalid: use "1.2.3.4"`,
+				"spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+				`spec.loadBalancerSourceRanges[0]: CIDR value "10.0.0.1/8" is ambiguous in this context (should be "10.0.0.0/8" or "10.0.0.1/32"?)`,
+				`spec.externalName is ignored when spec.type is not "ExternalName"`, `spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"`}},
+		"by name": {corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{"service.kubernetes.io/topology-aware-hints": "auto"}},
+			Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "a", ExternalIPs: []string{"1.2.3.4"}}},
+			[]string{"annotation service.kubernetes.io/topology-aware-hints is deprecated, please use service.kubernetes.io/topology-mode instead", `spec.externalIPs is ignored when spec.type is "ExternalName"`}},
+	} {
+		if diff := cmp.Diff(tc.want, Service().Warnings(t.Context(), &tc.service, nil)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}

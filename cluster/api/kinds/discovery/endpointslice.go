@@ -58,6 +58,18 @@ func EndpointSlice() kind.Kind {
 				}
 			}
 		},
+		Warnings: func(_ context.Context, obj, _ kind.Object) []string {
+			s := obj.(*discoveryv1.EndpointSlice)
+			var out []string
+			if s.AddressType != discoveryv1.AddressTypeFQDN {
+				for i := range s.Endpoints {
+					for j, ip := range s.Endpoints[i].Addresses {
+						out = append(out, validation.GetWarningsForIP(field.NewPath("endpoints").Index(i).Child("addresses").Index(j), ip)...)
+					}
+				}
+			}
+			return out
+		},
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
 			return validateSlice(obj.(*discoveryv1.EndpointSlice))
 		},

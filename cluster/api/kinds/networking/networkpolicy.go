@@ -36,6 +36,9 @@ func NetworkPolicy() kind.Kind {
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
 			return validatePolicy(&obj.(*networkingv1.NetworkPolicy).Spec)
 		},
+		Warnings: func(_ context.Context, obj, _ kind.Object) []string {
+			return policyWarnings(&obj.(*networkingv1.NetworkPolicy).Spec)
+		},
 		SpecChanged: func(obj, old kind.Object) bool {
 			return !apiequality.Semantic.DeepEqual(obj.(*networkingv1.NetworkPolicy).Spec, old.(*networkingv1.NetworkPolicy).Spec)
 		},
@@ -50,6 +53,31 @@ func NetworkPolicy() kind.Kind {
 			return []any{p.Name, table.Selector(&p.Spec.PodSelector), table.Since(p.CreationTimestamp)}
 		},
 	}
+}
+
+// policyWarnings speaks of ranges that are written in a way that not everybody reads the same.
+func policyWarnings(spec *networkingv1.NetworkPolicySpec) []string {
+	var out []string
+	peers := func(list []networkingv1.NetworkPolicyPeer, path *field.Path) {
+		for i := range list {
+			b := list[i].IPBlock
+			if b == nil {
+				continue
+			}
+			at := path.Index(i).Child("ipBlock")
+			out = append(out, validation.GetWarningsForCIDR(at.Child("cidr"), b.CIDR)...)
+			for j, except := range b.Except {
+				out = append(out, validation.GetWarningsForCIDR(at.Child("except").Index(j), except)...)
+			}
+		}
+	}
+	for i := range spec.Ingress {
+		peers(spec.Ingress[i].From, specPath.Child("ingress").Index(i).Child("from"))
+	}
+	for i := range spec.Egress {
+		peers(spec.Egress[i].To, specPath.Child("egress").Index(i).Child("to"))
+	}
+	return out
 }
 
 func defaultPolicy(spec *networkingv1.NetworkPolicySpec) {

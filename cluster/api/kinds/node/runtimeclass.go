@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	nodev1 "k8s.io/api/node/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -33,6 +35,17 @@ func RuntimeClass() kind.Kind {
 			return append(validateRuntimeClass(c), apivalidation.ValidateImmutableField(c.Handler, old.(*nodev1.RuntimeClass).Handler, field.NewPath("handler"))...)
 		},
 
+		Warnings: func(_ context.Context, obj, _ kind.Object) []string {
+			var out []string
+			if s := obj.(*nodev1.RuntimeClass).Scheduling; s != nil {
+				for _, key := range slices.Sorted(maps.Keys(s.NodeSelector)) {
+					if instead, ok := check.DeprecatedLabel(key); ok {
+						out = append(out, "scheduling.nodeSelector: "+instead)
+					}
+				}
+			}
+			return out
+		},
 		AllowCreateOnUpdate:  true,
 		NeedsResourceVersion: true,
 		Columns: []metav1.TableColumnDefinition{
