@@ -16,7 +16,8 @@ import (
 type registration struct {
 	name    string
 	handler cache.ResourceEventHandler
-	resync  time.Duration // 0 is never
+	resync  time.Duration                   // 0 is never
+	known   map[messages.Key]objects.Object // what the handler has heard of last, if it is to hear of it again
 	gone    chan struct{}
 	remove  func()
 
@@ -47,6 +48,7 @@ func (r *registration) serve(ctx context.Context, store *state.Store, res messag
 	defer stop()
 	var again <-chan time.Time
 	if r.resync > 0 {
+		r.known = make(map[messages.Key]objects.Object)
 		ticker := time.NewTicker(r.resync)
 		defer ticker.Stop()
 		again = ticker.C
@@ -59,7 +61,7 @@ func (r *registration) serve(ctx context.Context, store *state.Store, res messag
 		case <-r.gone:
 			return
 		case <-again:
-			for _, obj := range store.List(res, "") {
+			for _, obj := range r.known { // and not what the store has by now: that is still to be heard
 				r.handler.OnUpdate(obj, obj)
 			}
 			continue
@@ -98,6 +100,13 @@ func (r *registration) offer(change func()) {
 }
 
 func (r *registration) call(c objects.Change, initial bool) {
+	switch {
+	case r.known == nil:
+	case c.New == nil:
+		delete(r.known, c.Key)
+	default:
+		r.known[c.Key] = c.New
+	}
 	switch {
 	case c.New == nil:
 		r.handler.OnDelete(c.Old)

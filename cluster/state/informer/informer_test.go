@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -117,6 +119,66 @@ func TestHandlersHearOfEverything(t *testing.T) {
 	}
 	if _, err := i.AddEventHandler(record(late)); err == nil {
 		t.Error("an informer that ended takes handlers")
+	}
+}
+
+// TestHandlersHearAgain: after each period of everything that they have heard of, and of nothing else.
+func TestHandlersHearAgain(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	i := informer.New(s, messages.ConfigMaps)
+	heard := make(chan string)
+	if _, err := i.AddEventHandlerWithResyncPeriod(record(heard), time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); i.RunWithContext(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		for {
+			select {
+			case <-heard:
+			case <-ended:
+				return
+			}
+		}
+	})
+	next := func() string {
+		t.Helper()
+		select {
+		case got := <-heard:
+			return got
+		case <-time.After(10 * time.Second):
+			t.Fatal("nothing is heard")
+			return ""
+		}
+	}
+	// The handler stands still while nobody listens, so that there is always something to be heard yet.
+	known, again := make(map[string]bool), 0
+	for n := range 20 {
+		put(t, s, "a", fmt.Sprint(n), "1")
+		if n > 0 {
+			drop(t, s, "a", fmt.Sprint(n-1))
+		}
+		for last := fmt.Sprintf("a/%d=1", n); ; {
+			words := strings.Fields(next())
+			verb, name := words[0], words[len(words)-1]
+			if verb == "update" {
+				name = words[1]
+				if again++; !known[name] {
+					t.Fatalf("%s is heard of again, and was not before", name)
+				}
+				if name == last {
+					break
+				}
+			} else {
+				known[name] = verb == "add"
+			}
+		}
+	}
+	if again < 20 {
+		t.Errorf("heard of %d again", again)
 	}
 }
 
