@@ -116,12 +116,10 @@ func (w *warnings) terms(kind string, required []corev1.PodAffinityTerm, preferr
 	}
 }
 
-// Annotations that fields have replaced.
+// What to use instead of annotations that fields have replaced.
 const (
-	podSeccomp       = "seccomp.security.alpha.kubernetes.io/pod"
-	containerSeccomp = "container.seccomp.security.alpha.kubernetes.io/"
-	useSeccomp       = `non-functional in v1.27+; use the "seccompProfile" field instead`
-	useAppArmor      = `deprecated since v1.30; use the "appArmorProfile" field instead`
+	useSeccomp  = `non-functional in v1.27+; use the "seccompProfile" field instead`
+	useAppArmor = `deprecated since v1.30; use the "appArmorProfile" field instead`
 )
 
 var oldAnnotations = [][2]string{
@@ -140,16 +138,16 @@ func (w *warnings) annotations(meta *metav1.ObjectMeta, spec *corev1.PodSpec) {
 		}
 	}
 	of := spec.SecurityContext
-	if _, ok := meta.Annotations[podSeccomp]; ok && (of == nil || of.SeccompProfile == nil) {
-		w.add(w.annotation(podSeccomp), useSeccomp)
+	if _, ok := meta.Annotations[seccompPod]; ok && (of == nil || of.SeccompProfile == nil) {
+		w.add(w.annotation(seccompPod), useSeccomp)
 	}
-	visit(spec, func(c *corev1.Container, _ string, _ int) {
+	visit(spec, nil, func(c *corev1.Container, _ *field.Path) {
 		own := c.SecurityContext
-		key := containerSeccomp + c.Name
+		key := seccompContainer + c.Name
 		if _, ok := meta.Annotations[key]; ok && (own == nil || own.SeccompProfile == nil) {
 			w.add(w.annotation(key), useSeccomp)
 		}
-		key = corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix + c.Name
+		key = appArmor + c.Name
 		if _, ok := meta.Annotations[key]; ok && (of == nil || of.AppArmorProfile == nil) && (own == nil || own.AppArmorProfile == nil) {
 			w.add(w.annotation(key), useAppArmor)
 		}

@@ -7,26 +7,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// visit calls fn for each container with the field and the place in it that it stands in.
-func visit(spec *corev1.PodSpec, fn func(c *corev1.Container, list string, i int)) {
-	for i := range spec.InitContainers {
-		fn(&spec.InitContainers[i], "initContainers", i)
-	}
-	for i := range spec.Containers {
-		fn(&spec.Containers[i], "containers", i)
-	}
-	for i := range spec.EphemeralContainers {
-		c := corev1.Container(spec.EphemeralContainers[i].EphemeralContainerCommon)
-		fn(&c, "ephemeralContainers", i)
-	}
-}
-
 // containers warns of what containers say of themselves, and of ports they have in common.
 func (w *warnings) containers(spec *corev1.PodSpec) {
-	visit(spec, func(c *corev1.Container, list string, at int) {
-		path := func() *field.Path { return w.spec(list).Index(at) }
-		w.amounts(c.Resources.Limits, func() *field.Path { return path().Child("resources", "limits") })
-		w.amounts(c.Resources.Requests, func() *field.Path { return path().Child("resources", "requests") })
+	visit(spec, w.path.Child("spec"), func(c *corev1.Container, path *field.Path) {
+		w.amounts(c.Resources.Limits, func() *field.Path { return path.Child("resources", "limits") })
+		w.amounts(c.Resources.Requests, func() *field.Path { return path.Child("resources", "requests") })
 		seen := make(map[string]bool, len(c.Env))
 		for i := range c.Env {
 			e := &c.Env[i]
@@ -35,7 +20,7 @@ func (w *warnings) containers(spec *corev1.PodSpec) {
 			// A value that is made of the one before means what it says.
 			old := "$(" + e.Name + ")"
 			if again && (e.ValueFrom != nil || e.Value == old || !strings.Contains(e.Value, old)) {
-				w.add(path().Child("env").Index(i), "hides previous definition of %q, which may be dropped when using apply", e.Name)
+				w.add(path.Child("env").Index(i), "hides previous definition of %q, which may be dropped when using apply", e.Name)
 			}
 		}
 	})
@@ -48,9 +33,9 @@ func (w *warnings) containers(spec *corev1.PodSpec) {
 		protocol corev1.Protocol
 	}
 	ports := make(map[number][]declared)
-	visit(spec, func(c *corev1.Container, list string, at int) {
+	visit(spec, w.path.Child("spec"), func(c *corev1.Container, path *field.Path) {
 		for i := range c.Ports {
-			port, path := &c.Ports[i], w.spec(list).Index(at).Child("ports").Index(i)
+			port, path := &c.Ports[i], path.Child("ports").Index(i)
 			if port.HostIP != "" && port.HostPort == 0 {
 				w.add(path, "hostIP set without hostPort: %+v", *port)
 			}
