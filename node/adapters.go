@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/troupe-run/troupe/messages"
 	"github.com/troupe-run/troupe/node/image"
 	"github.com/troupe-run/troupe/node/link"
 	"github.com/troupe-run/troupe/node/pod"
@@ -79,11 +78,11 @@ func (v *volumes) Usage(ctx context.Context, p *corev1.Pod) (map[string]int64, e
 
 func (v *volumes) Mounts(_ context.Context, m pod.MountRequest) ([]*cri.Mount, error) {
 	defer v.lock(m.Pod.UID)()
-	out, err := v.manager.Mounts(m.Pod, m.Container, func(name string) (string, error) {
+	out, err := v.manager.Mounts(m.Pod, m.Container, m.Images, func(name string) (string, error) {
 		if value, ok := m.Lookup(name); ok {
 			return value, nil
 		}
-		return "", fmt.Errorf("variable %s is not defined: %w", name, messages.ErrInvalid)
+		return "", fmt.Errorf("missing value for %q", name)
 	})
 	if err != nil {
 		return nil, err

@@ -66,6 +66,8 @@ type MountRequest struct {
 	Attempt   uint32
 	// Lookup returns a variable of the container's environment.
 	Lookup func(name string) (value string, ok bool)
+	// Images are the references of images that are volumes, by volume.
+	Images map[string]string
 	PodIPs []string
 	// Domain is the cluster's DNS domain.
 	Domain string

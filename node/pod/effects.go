@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -211,7 +212,34 @@ func (fx *effects) stopSandbox(ctx context.Context, a action, in input) (outcome
 }
 
 func (fx *effects) ensureImage(ctx context.Context, a action, in input) (outcome, error) {
-	c := findContainer(in.pod, a.name)
+	ref, err := fx.pull(ctx, in, findContainer(in.pod, a.name))
+	return outcome{image: ref}, err
+}
+
+// imagesOf gets the images onto the node that a container mounts as volumes, and returns what to
+// mount them by, by volume. They are pulled on behalf of the container, which waits for them.
+func (fx *effects) imagesOf(ctx context.Context, in input, c *corev1.Container) (map[string]string, error) {
+	var out map[string]string
+	for _, m := range c.VolumeMounts {
+		i := slices.IndexFunc(in.pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
+		if i < 0 || in.pod.Spec.Volumes[i].Image == nil {
+			continue
+		}
+		source := in.pod.Spec.Volumes[i].Image
+		ref, err := fx.pull(ctx, in, &corev1.Container{Name: c.Name, Image: source.Reference, ImagePullPolicy: source.PullPolicy})
+		if err != nil {
+			return nil, err
+		}
+		if out == nil {
+			out = make(map[string]string)
+		}
+		out[m.Name] = ref
+	}
+	return out, nil
+}
+
+// pull gets the image of a container onto the node.
+func (fx *effects) pull(ctx context.Context, in input, c *corev1.Container) (ref string, err error) {
 	var secrets []*corev1.Secret
 	for _, ref := range in.pod.Spec.ImagePullSecrets {
 		if s, ok := fx.cfg.Control.Secret(in.pod.Namespace, ref.Name); ok {
@@ -223,8 +251,7 @@ func (fx *effects) ensureImage(ctx context.Context, a action, in input) (outcome
 		Metadata:    &cri.PodSandboxMetadata{Name: in.pod.Name, Namespace: in.pod.Namespace, Uid: string(in.uid)},
 		Annotations: in.pod.Annotations,
 	}
-	ref, err := fx.cfg.Images.Ensure(ctx, in.pod, c, secrets, sb)
-	return outcome{image: ref}, err
+	return fx.cfg.Images.Ensure(ctx, in.pod, c, secrets, sb)
 }
 
 func (fx *effects) removeContainer(ctx context.Context, a action, in input) (outcome, error) {

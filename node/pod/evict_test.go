@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -200,6 +201,14 @@ func TestWhoIsNotLetIn(t *testing.T) {
 		}
 		if b.ctl.count("Evicted") != 1 || b.ctl.count(eventCreated) != 1 {
 			t.Errorf("events = %v", b.ctl.events)
+		}
+		late.Status = st
+		b.stop()
+		b.start()
+		b.want(late)
+		pass(time.Minute)
+		if diff := cmp.Diff(st, b.status()); diff != "" {
+			t.Errorf("after a restart (-was +is):\n%s", diff)
 		}
 		b.want(deleted(late, 0))
 		pass(time.Second)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -56,7 +57,7 @@ func (fx *effects) hook(ctx context.Context, p *corev1.Pod, c *corev1.Container,
 	case h.Exec != nil:
 		_, stderr, code, err := fx.cfg.Runtime.ExecSync(ctx, id, h.Exec.Command, 0)
 		if err == nil && code != 0 {
-			err = errors.New("command exited with a non-zero code: " + strings.TrimSpace(string(stderr)))
+			err = fmt.Errorf("command '%s' exited with %d: %s", strings.Join(h.Exec.Command, " "), code, strings.TrimSpace(string(stderr)))
 		}
 		return err
 	case h.Sleep != nil:

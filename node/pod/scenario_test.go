@@ -395,3 +395,31 @@ func TestCrashesAtAnyMoment(t *testing.T) {
 		})
 	}
 }
+
+func TestImagesOfVolumesArePulled(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := newTestPod("web", second, func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{
+				{Name: "model", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "example/model:1"}}},
+				{Name: "gone", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "registry.invalid/model:1"}}},
+			}
+			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "model", MountPath: "/m"}}
+			p.Spec.Containers[1].VolumeMounts = []corev1.VolumeMount{{Name: "gone", MountPath: "/m"}}
+		})
+		b.want(p)
+		pass(time.Second)
+		st := b.status()
+		if got := stands(st.ContainerStatuses[0].State); got != "running" {
+			t.Errorf("with an image that is there: %s\n%s", got, strings.Join(b.ctl.events, "\n"))
+		}
+		if w := st.ContainerStatuses[1].State.Waiting; w == nil || w.Reason != "ErrImagePull" {
+			t.Errorf("with one that is not: %+v", st.ContainerStatuses[1].State)
+		}
+		if img, err := b.rt.ImageStatus(t.Context(), &cri.ImageSpec{Image: "example/model:1"}); img == nil || err != nil {
+			t.Errorf("the image of a volume: %v %v", img, err)
+		}
+		if m := b.vols.asked["web"]; m.Images["model"] == "" {
+			t.Errorf("mounts were asked for with %v", m.Images)
+		}
+	})
+}

@@ -19,6 +19,11 @@ type nodeFacts struct {
 // nothing; conditions keep their transition times from the last status (s.pod.Status).
 func statusOf(s *state, now time.Time, facts nodeFacts) corev1.PodStatus {
 	pod := s.pod
+	if isTerminal(pod.Status.Phase) && len(s.containers) == 0 { // told before, and nothing is here that could tell more
+		st := *pod.Status.DeepCopy()
+		st.ObservedGeneration = pod.Generation
+		return st
+	}
 	ended := !s.stopping.IsZero() && allExited(s)
 	st := corev1.PodStatus{
 		ObservedGeneration: pod.Generation,

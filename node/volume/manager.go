@@ -122,6 +122,8 @@ func (m *Manager) setupOne(ctx context.Context, pod *corev1.Pod, v *corev1.Volum
 		return checkHostPath(v.HostPath)
 	case v.EmptyDir != nil:
 		return m.setupEmptyDir(pod, v)
+	case v.Image != nil:
+		return nil // the runtime mounts it, see Mounts
 	case hasContent(v):
 		return m.writeContent(ctx, pod, v)
 	}
