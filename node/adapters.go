@@ -78,7 +78,7 @@ func (v *volumes) Usage(ctx context.Context, p *corev1.Pod) (map[string]int64, e
 
 func (v *volumes) Mounts(_ context.Context, m pod.MountRequest) ([]*cri.Mount, error) {
 	defer v.lock(m.Pod.UID)()
-	out, err := v.manager.Mounts(m.Pod, m.Container, m.Images, func(name string) (string, error) {
+	out, err := v.manager.Mounts(m.Pod, m.Container, func(name string) (string, error) {
 		if value, ok := m.Lookup(name); ok {
 			return value, nil
 		}
@@ -86,6 +86,11 @@ func (v *volumes) Mounts(_ context.Context, m pod.MountRequest) ([]*cri.Mount, e
 	})
 	if err != nil {
 		return nil, err
+	}
+	for _, x := range out {
+		if x.Image != nil { // a runtime knows imported images by their full names only
+			x.Image.Image = image.NormalName(x.Image.UserSpecifiedImage)
+		}
 	}
 	if !mountsAt(out, "/etc/hosts") {
 		hosts, err := v.manager.Hosts(m.Pod, m.PodIPs, pod.Hostname(m.Pod), pod.Subdomain(m.Pod, m.Domain))

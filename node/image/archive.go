@@ -59,7 +59,7 @@ func Import(ctx context.Context, c *containerd.Client, archive io.Reader, o Impo
 	defer func() { _ = release(context.WithoutCancel(ctx)) }()
 	found, err := c.Import(ctx, plain,
 		containerd.WithImageLabels(labels),
-		containerd.WithImageRefTranslator(normalName),
+		containerd.WithImageRefTranslator(NormalName),
 		containerd.WithSkipMissing(),
 		containerd.WithImportPlatform(platforms.Default()))
 	if err != nil {
@@ -91,8 +91,9 @@ func unpack(ctx context.Context, c *containerd.Client, img images.Image, snapsho
 	return Imported{Name: img.Name, Digest: img.Target.Digest.String(), Size: size}, nil
 }
 
-// normalName completes the short names archives carry, as CRI does when it looks an image up.
-func normalName(name string) string {
+// NormalName completes a short name, as CRI does when it looks an image up; it is empty for what is
+// no name.
+func NormalName(name string) string {
 	ref, err := reference.ParseDockerRef(name)
 	if err != nil {
 		return ""

@@ -66,8 +66,6 @@ type MountRequest struct {
 	Attempt   uint32
 	// Lookup returns a variable of the container's environment.
 	Lookup func(name string) (value string, ok bool)
-	// Images are the references of images that are volumes, by volume.
-	Images map[string]string
 	PodIPs []string
 	// Domain is the cluster's DNS domain.
 	Domain string

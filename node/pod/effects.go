@@ -216,26 +216,20 @@ func (fx *effects) ensureImage(ctx context.Context, a action, in input) (outcome
 	return outcome{image: ref}, err
 }
 
-// imagesOf gets the images onto the node that a container mounts as volumes, and returns what to
-// mount them by, by volume. They are pulled on behalf of the container, which waits for them.
-func (fx *effects) imagesOf(ctx context.Context, in input, c *corev1.Container) (map[string]string, error) {
-	var out map[string]string
+// pullVolumes gets the images onto the node that a container mounts as volumes, on its behalf: it
+// waits for them.
+func (fx *effects) pullVolumes(ctx context.Context, in input, c *corev1.Container) error {
 	for _, m := range c.VolumeMounts {
 		i := slices.IndexFunc(in.pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
 		if i < 0 || in.pod.Spec.Volumes[i].Image == nil {
 			continue
 		}
 		source := in.pod.Spec.Volumes[i].Image
-		ref, err := fx.pull(ctx, in, &corev1.Container{Name: c.Name, Image: source.Reference, ImagePullPolicy: source.PullPolicy})
-		if err != nil {
-			return nil, err
+		if _, err := fx.pull(ctx, in, &corev1.Container{Name: c.Name, Image: source.Reference, ImagePullPolicy: source.PullPolicy}); err != nil {
+			return err
 		}
-		if out == nil {
-			out = make(map[string]string)
-		}
-		out[m.Name] = ref
 	}
-	return out, nil
+	return nil
 }
 
 // pull gets the image of a container onto the node.

@@ -95,8 +95,6 @@ type volumes struct {
 	up   map[types.UID]bool
 	fail error
 	used map[string]int64
-	// asked are the newest requests for mounts, by container.
-	asked map[string]MountRequest
 }
 
 func (v *volumes) Setup(_ context.Context, p *corev1.Pod) error {
@@ -114,13 +112,8 @@ func (v *volumes) Usage(context.Context, *corev1.Pod) (map[string]int64, error) 
 	defer v.mu.Unlock()
 	return v.used, nil
 }
-func (v *volumes) Mounts(_ context.Context, m MountRequest) ([]*cri.Mount, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.asked[m.Container.Name] = m
-	return nil, nil
-}
-func (v *volumes) Termination(types.UID, string, uint32) (string, error) { return "", nil }
+func (v *volumes) Mounts(context.Context, MountRequest) ([]*cri.Mount, error) { return nil, nil }
+func (v *volumes) Termination(types.UID, string, uint32) (string, error)      { return "", nil }
 func (v *volumes) Teardown(_ context.Context, uid types.UID) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -161,7 +154,7 @@ func inBubble(t *testing.T, fn func(t *testing.T, b *bench)) {
 		b := &bench{
 			t: t, rt: sim.New(sim.Config{Node: "n1"}),
 			ctl:  &control{begin: time.Now(), cms: map[string]*corev1.ConfigMap{}, parts: map[string]string{}},
-			vols: &volumes{up: map[types.UID]bool{}, asked: map[string]MountRequest{}},
+			vols: &volumes{up: map[types.UID]bool{}},
 		}
 		b.start()
 		defer func() { b.stop() }()

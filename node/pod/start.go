@@ -81,12 +81,11 @@ func (fx *effects) create(ctx context.Context, a action, in input, c *corev1.Con
 	if err != nil {
 		return "", &Trouble{Reason: reasonConfig, Message: err.Error()}
 	}
-	images, err := fx.imagesOf(ctx, in, c)
-	if err != nil {
+	if err := fx.pullVolumes(ctx, in, c); err != nil {
 		return "", err
 	}
 	mounts, err := fx.cfg.Volumes.Mounts(ctx, MountRequest{
-		Pod: p, Container: c, Attempt: a.attempt, Lookup: lookup(vars), Images: images, PodIPs: ips, Domain: facts.Cluster.Domain,
+		Pod: p, Container: c, Attempt: a.attempt, Lookup: lookup(vars), PodIPs: ips, Domain: facts.Cluster.Domain,
 	})
 	if err != nil {
 		t := asTrouble(err)

@@ -10,14 +10,14 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Mounts says what of the pod's volumes to mount into one container, after Setup. images are the
-// runtime's references of images that are volumes, by volume; lookup returns a variable of the
-// container's environment, for $(NAME) in a subPathExpr. Call it for every start of a container: a
-// subPath is resolved anew, because containers may have moved what it names.
-func (m *Manager) Mounts(pod *corev1.Pod, c *corev1.Container, images map[string]string, lookup func(name string) (string, error)) ([]*runtimeapi.Mount, error) {
+// Mounts says what of the pod's volumes to mount into one container, after Setup. lookup returns
+// a variable of the container's environment, for $(NAME) in a subPathExpr. Call it for every start
+// of a container: a subPath is resolved anew, because containers may have moved what it names.
+// Images that are volumes are named as the manifest names them.
+func (m *Manager) Mounts(pod *corev1.Pod, c *corev1.Container, lookup func(name string) (string, error)) ([]*runtimeapi.Mount, error) {
 	var out []*runtimeapi.Mount
 	for i := range c.VolumeMounts {
-		mount, err := m.mount(pod, c, i, images, lookup)
+		mount, err := m.mount(pod, c, i, lookup)
 		if err != nil {
 			return nil, fmt.Errorf("mount volume %q into container %q: %w", c.VolumeMounts[i].Name, c.Name, err)
 		}
@@ -26,7 +26,7 @@ func (m *Manager) Mounts(pod *corev1.Pod, c *corev1.Container, images map[string
 	return out, nil
 }
 
-func (m *Manager) mount(pod *corev1.Pod, c *corev1.Container, index int, images map[string]string, lookup func(string) (string, error)) (*runtimeapi.Mount, error) {
+func (m *Manager) mount(pod *corev1.Pod, c *corev1.Container, index int, lookup func(string) (string, error)) (*runtimeapi.Mount, error) {
 	want := &c.VolumeMounts[index]
 	v := findVolume(pod, want.Name)
 	if v == nil {
@@ -45,7 +45,7 @@ func (m *Manager) mount(pod *corev1.Pod, c *corev1.Container, index int, images 
 	if v.Image != nil { // the runtime finds the files
 		return &runtimeapi.Mount{
 			ContainerPath: filepath.Join("/", want.MountPath), Readonly: true, ImageSubPath: sub,
-			Image: &runtimeapi.ImageSpec{Image: images[v.Name], UserSpecifiedImage: v.Image.Reference},
+			Image: &runtimeapi.ImageSpec{Image: v.Image.Reference, UserSpecifiedImage: v.Image.Reference},
 		}, nil
 	}
 	if sub != "" {

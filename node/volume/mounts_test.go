@@ -31,7 +31,7 @@ func noEnv(string) (string, error) { return "", errors.New("no environment here"
 func mounts(t *testing.T, m *volume.Manager, pod *corev1.Pod, want ...corev1.VolumeMount) ([]*runtimeapi.Mount, error) {
 	t.Helper()
 	pod.Spec.Containers[0].VolumeMounts = want
-	return m.Mounts(pod, &pod.Spec.Containers[0], nil, noEnv)
+	return m.Mounts(pod, &pod.Spec.Containers[0], noEnv)
 }
 
 func scratch() corev1.Volume {
@@ -43,11 +43,11 @@ func TestImagesAreMountedByTheRuntime(t *testing.T) {
 	pod := newPod(corev1.Volume{Name: "model", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "example/model:1"}}})
 	setup(t, m, pod)
 	pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "model", MountPath: "/m", SubPath: "a/b"}, {Name: "model", MountPath: "n"}}
-	got, err := m.Mounts(pod, &pod.Spec.Containers[0], map[string]string{"model": "sha256:1"}, noEnv)
+	got, err := m.Mounts(pod, &pod.Spec.Containers[0], noEnv)
 	if err != nil || len(got) != 2 {
 		t.Fatal(got, err)
 	}
-	for i, want := range []string{"/m a/b sha256:1 example/model:1 true", "/n  sha256:1 example/model:1 true"} {
+	for i, want := range []string{"/m a/b example/model:1 example/model:1 true", "/n  example/model:1 example/model:1 true"} {
 		x := got[i]
 		if have := fmt.Sprintf("%s %s %s %s %v", x.ContainerPath, x.ImageSubPath, x.Image.GetImage(), x.Image.GetUserSpecifiedImage(), x.Readonly); have != want || x.HostPath != "" {
 			t.Errorf("%s%s, want %s", x.HostPath, have, want)
@@ -169,7 +169,7 @@ func TestSubPathExprIsExpanded(t *testing.T) {
 		{"$(UP)", ""},
 	} {
 		pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "scratch", MountPath: "/x", SubPathExpr: c.expr}}
-		_, err := m.Mounts(pod, &pod.Spec.Containers[0], nil, lookup)
+		_, err := m.Mounts(pod, &pod.Spec.Containers[0], lookup)
 		if (err == nil) != (c.want != "") {
 			t.Errorf("%s: %v", c.expr, err)
 		}
