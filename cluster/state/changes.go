@@ -108,11 +108,11 @@ func (p *publisher) readMissed(ctx context.Context, epoch uint64) error {
 	if !p.resume || p.seen+1 >= epoch {
 		return nil
 	}
-	return p.store.readFrom(ctx, p.seen+1, epoch, func(r raw) error {
+	return p.store.readUntil(ctx, p.seen+1, func(r raw) (bool, error) {
 		if _, key, err := messages.ParseStateSubject(r.subject); err == nil && r.seq < epoch {
 			p.missed(change{key: key, rev: r.seq, data: r.data, header: r.header})
 		}
-		return nil
+		return r.seq >= epoch, nil
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -148,6 +149,34 @@ func TestFollowerMakesUpForWhatItMissed(t *testing.T) {
 	}
 }
 
+// TestFollowerDoesNotWaitForWhatWasWrittenOver gives a follower a record behind which, when it was sent, others
+// were to come, which have been written over since.
+func TestFollowerDoesNotWaitForWhatWasWrittenOver(t *testing.T) {
+	t.Parallel()
+	leader, follower := openTwo(t)
+	rev := do(t, leader, podOp(t, leader, "a", "u1", "n1", 0))
+	if err := follower.WaitFor(t.Context(), rev); err != nil {
+		t.Fatal(err)
+	}
+	follower.stopPump()
+	last := do(t, leader, podOp(t, leader, "a", "u1", "n3", do(t, leader, podOp(t, leader, "a", "u1", "n2", rev))))
+	f := intake{store: follower, last: rev}
+	op := podOp(t, leader, "a", "u1", "n3", rev)
+	record := raw{seq: last, pending: 2, subject: messages.StateSubject(follower.cfg.Bucket, op.Key), data: op.Data}
+	if _, err := f.take(record); err != nil {
+		t.Fatal(err)
+	}
+	if follower.Revision() != rev {
+		t.Fatal("what comes behind a hole is visible before the rest")
+	}
+	if err := f.paused(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if follower.Revision() != last {
+		t.Errorf("follower is at %d, the bucket at %d", follower.Revision(), last)
+	}
+}
+
 func TestFollowerPassesWritesOn(t *testing.T) {
 	t.Parallel()
 	_, follower := openTwo(t)
@@ -249,5 +278,68 @@ func TestDeposedLeaderSettlesItsWrites(t *testing.T) {
 	}
 	if leader.Leads() || !follower.Leads() {
 		t.Error("both or none lead")
+	}
+}
+
+// TestWindowOfADeposedLeaderNeverLands delivers again and again what a deposed leader has published, as a
+// broken line does that comes back, while the new one writes.
+func TestWindowOfADeposedLeaderNeverLands(t *testing.T) {
+	t.Parallel()
+	leader, follower := openTwo(t)
+	w := leader.role.leading().writer
+	rev := do(t, leader, podOp(t, leader, "a", "u1", "n1", 0))
+	base := w.last
+	if _, err := follower.Lead(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	group := make([]*txn, 5)
+	for i := range group {
+		group[i] = &txn{id: fmt.Sprint("t", i), ops: []Op{podOp(t, leader, fmt.Sprint("p", i), "u", "n", 0)}, sums: make([]Sum, 1)}
+		if err := leader.prepare(group[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	msgs, err := w.records(group, leader.cfg.Clock.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, err := leader.nc.SubscribeSync(messages.StateAll(leader.cfg.Bucket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.publish(t.Context(), msgs, false); err == nil {
+		t.Fatal("a deposed leader has written")
+	}
+	var window []*nats.Msg
+	for range msgs {
+		m, err := sub.NextMsg(answerWait)
+		if err != nil {
+			t.Fatal(err)
+		}
+		window = append(window, m)
+	}
+	fates, err := w.recover(t.Context(), base, msgs)
+	if !errors.Is(err, messages.ErrFenced) {
+		t.Fatalf("the deposed leader does not notice: %v", err)
+	}
+	for i, f := range fates {
+		if f == landed {
+			t.Errorf("message %d has landed", i)
+		}
+	}
+	for i := range 8 {
+		for _, m := range window {
+			late := &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Data}
+			if err := leader.nc.PublishMsg(late); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := leader.nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		rev = do(t, follower, podOp(t, follower, "a", "u1", fmt.Sprint("n", i), rev))
+		if last, err := follower.newestRecord(t.Context()); err != nil || last != rev {
+			t.Fatalf("after %d writes of the new leader the bucket is at %d, it is at %d: %v", i+1, last, rev, err)
+		}
 	}
 }

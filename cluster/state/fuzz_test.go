@@ -7,28 +7,11 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/messages"
 )
-
-// foundRecord is a record as replay gets it.
-type foundRecord struct {
-	jetstream.Msg
-	subject string
-	header  nats.Header
-	data    []byte
-	rev     uint64
-}
-
-func (r foundRecord) Subject() string      { return r.subject }
-func (r foundRecord) Headers() nats.Header { return r.header }
-func (r foundRecord) Data() []byte         { return r.data }
-func (r foundRecord) Metadata() (*jetstream.MsgMetadata, error) {
-	return &jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: r.rev}}, nil
-}
 
 // FuzzLoad lets replay meet any record: it is loaded under its key and at its revision, or refused,
 // and nothing panics.
@@ -73,7 +56,7 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 		const rev = 7
-		if err := s.load(foundRecord{subject: subject, header: h, data: data, rev: rev}); err != nil {
+		if err := s.load(raw{subject: subject, header: h, data: data, seq: rev}); err != nil {
 			return
 		}
 		for _, tab := range s.tables {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -106,7 +107,7 @@ func (w *writer) publish(ctx context.Context, msgs []*nats.Msg, atomic bool) err
 		return nil // nothing but checks
 	}
 	prefix := w.newWindow()
-	if atomic || len(msgs) >= w.batchFrom() && w.batching() {
+	if atomic || len(msgs) >= w.batchFrom() {
 		w.stage(atomic)
 		return w.publishBatch(ctx, msgs, prefix)
 	}
@@ -132,15 +133,19 @@ func expect(got, want uint64) error {
 	return nil
 }
 
-// batching says whether an atomic batch pays: only where each publish would cost an fsync. Several
-// members write a window of publishes to disk together by themselves.
-func (w *writer) batching() bool {
-	return !w.store.cfg.Async && !w.store.cfg.Bus.InMemory() && w.store.cfg.Bus.Replicas() == 1
-}
-
-// batchFrom is from how many messages on a batch is cheaper than as many publishes.
+// batchFrom is the number of messages from which an atomic batch is published.
+//
+// Messages of their own are in order, one behind the other, in the server of this process. On their way to
+// other servers some may be lost and others held up by a broken line. Each expects the sequence of the one
+// before, so that one that comes late would land among what the next leader writes, as soon as that has got
+// as far. A batch expects nothing but what was there when it was published, and lands whole or not at all.
 func (w *writer) batchFrom() int {
-	if w.staging != nil {
+	switch {
+	case w.store.cfg.Shared:
+		return 2
+	case w.store.cfg.Async || w.store.cfg.Bus.InMemory() || w.store.cfg.Bus.Replicas() > 1:
+		return math.MaxInt // a batch pays only where each publish would cost an fsync
+	case w.staging != nil:
 		return stagedBatchFrom
 	}
 	return batchFrom

@@ -29,10 +29,17 @@ const readAhead = 1000
 // consumerIdle is how long a server keeps a reader that is gone.
 const consumerIdle = 30 * time.Second
 
-// readFrom calls fn for the records from sequence first on until one with the sequence last or above
-// has passed; without last it goes on until ctx ends. It returns an error when the server it reads from
-// falls silent, or when a record was lost on the way.
-func (s *Store) readFrom(ctx context.Context, first, last uint64, fn func(raw) error) error {
+func rawOf(m jetstream.Msg, meta *jetstream.MsgMetadata) raw {
+	return raw{meta.Sequence.Stream, meta.NumPending, m.Subject(), m.Headers(), m.Data()}
+}
+
+// pauseWait is how long no record comes before a reader is told that there is a pause.
+const pauseWait = 300 * time.Millisecond
+
+// readFrom calls fn for the records from sequence first on until it says that this was the last one, or
+// ctx ends, and paused, unless it is nil, when none comes for a while. It returns an error when the server
+// it reads from falls silent, or when a record was lost on the way.
+func (s *Store) readFrom(ctx context.Context, first uint64, fn func(raw) (last bool, err error), paused func(context.Context) error) error {
 	attempt, cancel := s.attempt(ctx)
 	defer cancel()
 	// Not nats.go's ordered consumer, which tries again by itself, for long, whatever ctx says.
@@ -49,8 +56,20 @@ func (s *Store) readFrom(ctx context.Context, first, last uint64, fn func(raw) e
 		return err
 	}
 	defer it.Stop()
+	defer context.AfterFunc(ctx, it.Stop)()
 	for delivered := uint64(1); ; delivered++ {
-		m, err := it.Next(jetstream.NextContext(ctx))
+		m, err := it.Next(jetstream.NextMaxWait(pauseWait))
+		for errors.Is(err, nats.ErrTimeout) && ctx.Err() == nil {
+			if paused != nil {
+				if err := paused(ctx); err != nil {
+					return err
+				}
+			}
+			m, err = it.Next(jetstream.NextMaxWait(pauseWait))
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
 			return err
 		}
@@ -61,13 +80,38 @@ func (s *Store) readFrom(ctx context.Context, first, last uint64, fn func(raw) e
 		if meta.Sequence.Consumer != delivered {
 			return fmt.Errorf("record %d came instead of %d: %w", meta.Sequence.Consumer, delivered, messages.ErrUnavailable)
 		}
-		if err := fn(raw{meta.Sequence.Stream, meta.NumPending, m.Subject(), m.Headers(), m.Data()}); err != nil {
+		if last, err := fn(rawOf(m, meta)); last || err != nil {
 			return err
 		}
-		if last != 0 && meta.Sequence.Stream >= last {
-			return nil
-		}
 	}
+}
+
+// quietWait is how long a stretch of the stream may be read without a record coming: a server that lags
+// behind the others gets its records within that.
+const quietWait = 5 * time.Second
+
+// readUntil is readFrom for a stretch that ends. It gives up when nothing comes for quietWait: the record
+// at its end may be a deletion that is forgotten by now, or the server may have lost sight of the others.
+func (s *Store) readUntil(ctx context.Context, first uint64, fn func(raw) (last bool, err error)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	quiet := s.cfg.Clock.NewTimer(quietWait)
+	defer quiet.Stop()
+	go func() {
+		select {
+		case <-quiet.C():
+			cancel(fmt.Errorf("no record came for %s: %w", quietWait, errUnsure))
+		case <-ctx.Done():
+		}
+	}()
+	err := s.readFrom(ctx, first, func(r raw) (bool, error) {
+		quiet.Reset(quietWait)
+		return fn(r)
+	}, nil)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // startPump begins to follow the stream behind what memory has.
@@ -87,7 +131,7 @@ func (s *Store) startPump() {
 		for ctx.Err() == nil {
 			from := s.Revision()
 			f := intake{store: s, last: from}
-			err := s.readFrom(ctx, from+1, 0, f.take)
+			err := s.readFrom(ctx, from+1, f.take, f.paused)
 			if ctx.Err() != nil {
 				return
 			}
@@ -134,9 +178,9 @@ type followed struct {
 	res   messages.Resource
 }
 
-func (f *intake) take(r raw) error {
+func (f *intake) take(r raw) (last bool, err error) {
 	if r.seq <= f.last {
-		return nil
+		return false, nil
 	}
 	if f.left > 0 {
 		f.left--
@@ -150,13 +194,34 @@ func (f *intake) take(r raw) error {
 	f.last = r.seq
 	record, err := f.store.decodeFollowed(r)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if f.held = append(f.held, record); f.left == 0 {
-		f.store.advance(f.held)
-		clear(f.held)
-		f.held = f.held[:0]
+		f.release()
 	}
+	return false, nil
+}
+
+func (f *intake) release() {
+	f.store.advance(f.held)
+	clear(f.held)
+	f.held = f.held[:0]
+}
+
+// paused makes visible what is held back if nothing more is to come: what was still to come when it was
+// counted may have been written over since.
+func (f *intake) paused(ctx context.Context) error {
+	if len(f.held) == 0 {
+		return nil
+	}
+	ctx, cancel := f.store.attempt(ctx)
+	defer cancel()
+	newest, err := f.store.newestRecord(ctx)
+	if err != nil || newest > f.last {
+		return nil // it comes, or the next pause tells
+	}
+	f.left = 0
+	f.release()
 	return nil
 }
 

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,44 +20,58 @@ const (
 	electionWait = 10 * time.Second
 )
 
-// recover finds out what became of msgs, which were published after base and not all acknowledged,
-// and returns how many of them landed: always the first ones, since each expects its predecessor.
+// fate is what became of a message that was not acknowledged.
+type fate int
+
+const (
+	lost   fate = iota // it is not in the bucket, and will never be
+	landed             // it is where it was to be
+	unsure             // its place is empty: it was lost, or was written over since
+)
+
+// recover finds out what became of msgs, which were published after base and not all acknowledged.
 //
-// A barrier settles it: once a record without expectation has a sequence, no message that floats
-// about can land any more, and what did is read back. The wait for the barrier has no end but ctx's,
-// because until then nobody can know.
+// A barrier settles it: once a record without expectation has a sequence, nothing that floats about can land
+// any more, since all of it expects base, and what did is read back. The wait for the barrier has no end but
+// ctx's, because until then nobody can know.
 //
 // When another store has taken the bucket over the error wraps messages.ErrFenced. What the other one
-// has written since may have replaced some of msgs, so that of those from landed on up to sure nobody
-// can tell; what is behind has not landed.
-func (w *writer) recover(ctx context.Context, base uint64, msgs []*nats.Msg) (landed, sure int, err error) {
+// has written since may have replaced some of msgs.
+func (w *writer) recover(ctx context.Context, base uint64, msgs []*nats.Msg) ([]fate, error) {
 	barrier, err := w.barrier(ctx)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	defer w.store.stalled.Store(nil)
 	found, fenced, err := w.readBack(ctx, base+1, barrier)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
+	fates := make([]fate, len(msgs))
 	for i, m := range msgs {
-		seq := base + uint64(i) + 1
-		if seq >= barrier {
-			break
-		}
-		writer, there := found[seq]
-		switch {
-		case !there:
-			sure = i + 1
+		switch writer, there := found[base+uint64(i)+1]; {
 		case writer == m.Header.Get(messages.HeaderWriter):
-			landed = i + 1
+			fates[i] = landed
+		case !there && fenced:
+			fates[i] = unsure
 		}
 	}
 	if fenced {
-		return landed, max(landed, sure), fmt.Errorf("bucket %s: %w", w.store.cfg.Bucket, messages.ErrFenced)
+		return fates, fmt.Errorf("bucket %s: %w", w.store.cfg.Bucket, messages.ErrFenced)
 	}
 	w.last = barrier
-	return landed, landed, nil
+	return fates, nil
+}
+
+// fateOf is what became of a transaction, whose messages happen all or none, and have the fates given.
+func fateOf(fates []fate) fate {
+	switch {
+	case slices.Contains(fates, landed):
+		return landed
+	case slices.Contains(fates, unsure):
+		return unsure
+	}
+	return lost
 }
 
 func (w *writer) barrier(ctx context.Context) (uint64, error) {
@@ -95,10 +110,10 @@ func (w *writer) readBack(ctx context.Context, first, barrier uint64) (found map
 	pause := firstPause
 	for {
 		clear(found)
-		err := w.store.readFrom(ctx, first, barrier, func(r raw) error {
+		err := w.store.readUntil(ctx, first, func(r raw) (bool, error) {
 			found[r.seq] = r.header.Get(messages.HeaderWriter)
 			fenced = fenced || r.subject == epoch
-			return nil
+			return r.seq >= barrier, nil
 		})
 		if err == nil {
 			return found, fenced, nil

@@ -2,12 +2,13 @@ package state
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"strconv"
 	"sync"
-	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/troupe-run/troupe/messages"
@@ -16,7 +17,7 @@ import (
 // replay reads the whole bucket up to the epoch record, decoding on all processors. Each key has
 // one record, so the order among them does not matter.
 func (s *Store) replay(ctx context.Context, epoch uint64) error {
-	err := s.decodeAll(ctx, func(ctx context.Context, out chan<- jetstream.Msg) error { return s.read(ctx, epoch, out) })
+	err := s.decodeAll(ctx, func(ctx context.Context, out chan<- raw) error { return s.read(ctx, epoch, out) })
 	if err == nil && s.changes != nil {
 		s.changes.catchUp()
 	}
@@ -25,6 +26,9 @@ func (s *Store) replay(ctx context.Context, epoch uint64) error {
 
 // replayShared reads the whole bucket as it is now, and returns the newest record it has seen and the
 // sequence that the bucket has been at.
+//
+// The server that is read from may be one that has just been started and lags behind the others. So the
+// one that leads is asked for the newest record first, and what ends before that one is not the whole.
 func (s *Store) replayShared(ctx context.Context) (rev, last uint64, err error) {
 	attempt, cancel := s.attempt(ctx)
 	defer cancel()
@@ -32,58 +36,73 @@ func (s *Store) replayShared(ctx context.Context) (rev, last uint64, err error) 
 	if err != nil {
 		return 0, 0, fmt.Errorf("replay: %w", err)
 	}
-	if last = info.State.LastSeq; info.State.Msgs == 0 {
+	last = info.State.LastSeq
+	newest, err := s.newestRecord(attempt)
+	if err != nil {
+		return 0, 0, fmt.Errorf("replay: %w", err)
+	}
+	if newest == 0 {
 		return 0, last, nil
 	}
-	err = s.decodeAll(ctx, func(ctx context.Context, out chan<- jetstream.Msg) error {
-		attempt, cancel := s.attempt(ctx)
-		defer cancel()
-		cons, err := s.js.OrderedConsumer(attempt, s.stream.CachedInfo().Config.Name, jetstream.OrderedConsumerConfig{})
-		if err != nil {
-			return err
-		}
-		it, err := cons.Messages(jetstream.PullMaxMessages(5000), jetstream.PullExpiry(5*time.Second), jetstream.PullHeartbeat(time.Second))
-		if err != nil {
-			return err
-		}
-		defer it.Stop()
-		for {
-			m, err := it.Next(jetstream.NextContext(ctx))
-			if err != nil {
-				return err
-			}
-			meta, err := m.Metadata()
-			if err != nil {
-				return err
-			}
-			rev = meta.Sequence.Stream
-			out <- m
-			if meta.NumPending == 0 {
-				return nil
-			}
-		}
+	err = s.decodeAll(ctx, func(ctx context.Context, out chan<- raw) error {
+		return s.readUntil(ctx, 1, func(r raw) (bool, error) {
+			rev = r.seq
+			out <- r
+			return rev >= newest && r.pending == 0, nil
+		})
 	})
 	return rev, max(rev, last), err
 }
 
+// newestRecord asks the server that leads the stream for the sequence of its newest record, 0 when it has
+// none.
+func (s *Store) newestRecord(ctx context.Context) (uint64, error) {
+	// Not nats.go's way, which asks any server that keeps the stream.
+	subject := fmt.Sprintf(server.JSApiMsgGetT, s.stream.CachedInfo().Config.Name)
+	question, err := json.Marshal(server.JSApiMsgGetRequest{LastFor: messages.StateAll(s.cfg.Bucket)})
+	if err != nil {
+		return 0, err
+	}
+	m, err := s.nc.RequestWithContext(ctx, subject, question)
+	if err != nil {
+		return 0, fmt.Errorf("newest record: %w", err)
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Sequence uint64 `json:"seq"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return 0, fmt.Errorf("newest record: %w", err)
+	}
+	switch {
+	case answer.Error == nil:
+		return answer.Message.Sequence, nil
+	case answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return 0, nil
+	}
+	return 0, fmt.Errorf("newest record: %w", answer.Error)
+}
+
 // decodeAll takes in what read passes to its channel.
-func (s *Store) decodeAll(ctx context.Context, read func(context.Context, chan<- jetstream.Msg) error) error {
+func (s *Store) decodeAll(ctx context.Context, read func(context.Context, chan<- raw) error) error {
 	begun := s.cfg.Clock.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	raw := make(chan jetstream.Msg, 4096)
+	records := make(chan raw, 4096)
 	var decoders sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		decoders.Go(func() {
-			for m := range raw {
-				if err := s.load(m); err != nil {
+			for r := range records {
+				if err := s.load(r); err != nil {
 					cancel(err)
 				}
 			}
 		})
 	}
-	err := read(ctx, raw)
-	close(raw)
+	err := read(ctx, records)
+	close(records)
 	decoders.Wait()
 	if err == nil {
 		err = context.Cause(ctx)
@@ -96,7 +115,7 @@ func (s *Store) decodeAll(ctx context.Context, read func(context.Context, chan<-
 }
 
 // read passes every record before the epoch record to out.
-func (s *Store) read(ctx context.Context, epoch uint64, out chan<- jetstream.Msg) error {
+func (s *Store) read(ctx context.Context, epoch uint64, out chan<- raw) error {
 	cons, err := s.js.OrderedConsumer(ctx, s.stream.CachedInfo().Config.Name, jetstream.OrderedConsumerConfig{})
 	if err != nil {
 		return err
@@ -123,7 +142,7 @@ func (s *Store) read(ctx context.Context, epoch uint64, out chan<- jetstream.Msg
 		if meta.Sequence.Stream >= epoch {
 			return nil
 		}
-		out <- m
+		out <- rawOf(m, meta)
 	}
 }
 
@@ -139,16 +158,12 @@ func (s *Store) loadDelete(t *table, key messages.Key, rev uint64) {
 }
 
 // load puts one record into its table.
-func (s *Store) load(m jetstream.Msg) error {
-	_, key, err := messages.ParseStateSubject(m.Subject())
+func (s *Store) load(r raw) error {
+	_, key, err := messages.ParseStateSubject(r.subject)
 	if err != nil {
 		return nil // a record of the store's own
 	}
-	meta, err := m.Metadata()
-	if err != nil {
-		return err
-	}
-	rev, h := meta.Sequence.Stream, m.Headers()
+	rev, h := r.seq, r.header
 	if err := checkFormat(h); err != nil {
 		return fmt.Errorf("%s at revision %d: %w", key, rev, err)
 	}
@@ -158,11 +173,11 @@ func (s *Store) load(m jetstream.Msg) error {
 			s.loadDelete(t, key, rev)
 		}
 		if s.changes != nil {
-			s.changes.missed(change{key: key, rev: rev, data: m.Data(), header: h})
+			s.changes.missed(change{key: key, rev: rev, data: r.data, header: h})
 		}
 		return nil
 	}
-	data, err := s.seals.open(key, m.Data(), h.Get(messages.HeaderSealed))
+	data, err := s.seals.open(key, r.data, h.Get(messages.HeaderSealed))
 	if err != nil {
 		return fmt.Errorf("%s at revision %d: %w", key, rev, err)
 	}
@@ -177,7 +192,7 @@ func (s *Store) load(m jetstream.Msg) error {
 		}
 	}
 	if s.changes != nil {
-		s.changes.missed(change{key: key, rev: rev, data: m.Data(), header: h})
+		s.changes.missed(change{key: key, rev: rev, data: r.data, header: h})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -156,18 +156,19 @@ func (s *Store) open(ctx context.Context) error {
 // openShared reads the bucket as a follower.
 func (s *Store) openShared(ctx context.Context) error {
 	s.deleted = map[messages.Key]uint64{}
-	var rev, last uint64
-	err := errUnsure
-	for wait := firstPause; err != nil; {
-		rev, last, err = s.replayShared(ctx)
-		if err != nil && (errors.Is(err, messages.ErrInvalid) || errors.Is(err, messages.ErrDamaged) || !s.wait(ctx, &wait)) {
+	begun, wait := s.cfg.Clock.Now(), firstPause
+	rev, last, err := s.replayWhole(ctx)
+	for err != nil {
+		// The servers may still be bringing each other up to date; then the bucket ends early for a while.
+		early := s.mark != nil && last < s.mark.seq && s.cfg.Clock.Since(begun) < electionWait
+		final := errors.Is(err, messages.ErrInvalid) || errors.Is(err, messages.ErrDamaged) && !early
+		if final || !s.wait(ctx, &wait) {
 			return err
 		}
+		s.log.Debug("bucket cannot be read yet", "err", err)
+		rev, last, err = s.replayWhole(ctx)
 	}
 	if s.mark != nil {
-		if err := s.awaitEnd(ctx, last); err != nil {
-			return err
-		}
 		if err := s.checkWhole(last, last); err != nil {
 			return err
 		}
@@ -178,18 +179,12 @@ func (s *Store) openShared(ctx context.Context) error {
 	return nil
 }
 
-// awaitEnd is mark.checkEnd for a bucket whose servers may still be bringing each other up to date.
-func (s *Store) awaitEnd(ctx context.Context, last uint64) error {
-	begun, wait := s.cfg.Clock.Now(), firstPause
-	for {
-		err := s.mark.checkEnd(last)
-		if err == nil || s.cfg.Clock.Since(begun) > electionWait || !s.wait(ctx, &wait) {
-			return err
-		}
-		if info, err := s.stream.Info(ctx); err == nil {
-			last = info.State.LastSeq
-		}
+// replayWhole is replayShared of a bucket that does not end before the mark.
+func (s *Store) replayWhole(ctx context.Context) (rev, last uint64, err error) {
+	if rev, last, err = s.replayShared(ctx); err == nil && s.mark != nil {
+		err = s.mark.checkEnd(last)
 	}
+	return rev, last, err
 }
 
 // serve starts what a store does in either role.

@@ -44,12 +44,12 @@ func (s *Store) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 		AllowRollup:        true,
 		DenyDelete:         true,
 		AllowMsgTTL:        true,
-		AllowAtomicPublish: !s.cfg.Async,
+		AllowAtomicPublish: s.batches(),
 		FirstSeq:           s.cfg.First,
 		Replicas:           s.cfg.Bus.Replicas(),
 	}
 	s.onDisk(&want)
-	if s.cfg.Async && !s.cfg.Bus.InMemory() && want.Replicas == 1 {
+	if !s.batches() && !s.cfg.Bus.InMemory() {
 		want.PersistMode = jetstream.AsyncPersistMode
 	}
 	stream, err := s.ensure(ctx, s.js, want)
@@ -58,6 +58,10 @@ func (s *Store) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 	}
 	return stream, nil
 }
+
+// batches says whether the bucket takes atomic batches. A server does not, where it may write to disk later,
+// which has no meaning when several servers keep the bucket.
+func (s *Store) batches() bool { return !s.cfg.Async || s.cfg.Bus.Replicas() > 1 }
 
 // ensureChanges opens or creates the change stream; nc is in the observers' account.
 func (s *Store) ensureChanges(ctx context.Context, nc *nats.Conn) (jetstream.Stream, error) {
@@ -91,12 +95,18 @@ func (s *Store) ensureChanges(ctx context.Context, nc *nats.Conn) (jetstream.Str
 // onDisk says where a stream is kept. On disk the server compresses each block of messages when it
 // begins the next one, so that a write costs nothing; blocks from before stay as they are until they
 // are rewritten. A stream that was made without it is compressed from the server's next start on.
+//
+// One that several servers keep is not compressed. Such a server cuts off, when it is started, what it will
+// get from the others again; nats-server up to 2.15.3 then may compress the block that it goes on to
+// write to, and cannot read it any more.
 func (s *Store) onDisk(c *jetstream.StreamConfig) {
 	if s.cfg.Bus.InMemory() {
 		c.Storage = jetstream.MemoryStorage
 		return
 	}
-	c.Storage, c.Compression = jetstream.FileStorage, jetstream.S2Compression
+	if c.Storage = jetstream.FileStorage; c.Replicas == 1 {
+		c.Compression = jetstream.S2Compression
+	}
 }
 
 // ensure opens or creates a stream. Members that start together find each other only after a while.
@@ -182,7 +192,7 @@ func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 	if err := checkOwner(have, want); err != nil {
 		return nil, err
 	}
-	if want.Metadata = nil; sameConfig(have, want) {
+	if want.Metadata = nil; sameConfig(have, want) && have.Compression == want.Compression {
 		return stream, nil
 	}
 	want.Metadata = have.Metadata

@@ -232,7 +232,10 @@ func (w *writer) ending() error {
 
 // room is how many operations one group may have.
 func (w *writer) room() int {
-	if w.store.cfg.Bus.Replicas() > 1 {
+	switch {
+	case w.store.cfg.Shared && !w.store.batches():
+		return 1 // see batchFrom
+	case w.store.cfg.Bus.Replicas() > 1:
 		return maxWindow
 	}
 	return maxBatch
@@ -290,13 +293,13 @@ func (w *writer) commit(ctx context.Context, group []*txn) error {
 		return nil
 	}
 	w.store.log.Warn("write not acknowledged, reading back", "rev", base, "count", len(msgs), "err", err)
-	landed, sure, recoverErr := w.recover(ctx, base, msgs)
+	fates, recoverErr := w.recover(ctx, base, msgs)
 	switch {
 	case recoverErr == nil:
-		w.settle(group, base, now, landed, err)
+		w.settle(group, base, now, fates, err)
 		return nil
 	case w.store.cfg.Shared && errors.Is(recoverErr, messages.ErrFenced):
-		w.giveUp(group, base, now, landed, sure)
+		w.giveUp(group, base, now, fates)
 		return errElsewhere
 	}
 	if w.store.cfg.Shared { // this store steps down
@@ -308,25 +311,20 @@ func (w *writer) commit(ctx context.Context, group []*txn) error {
 	return recoverErr
 }
 
-// giveUp settles the last group of a store that was replaced: of its operations the first ones landed,
-// up to sure nobody can tell, and the others never will.
-func (w *writer) giveUp(group []*txn, base uint64, now time.Time, landed, sure int) {
-	n, ops := 0, 0
-	for n < len(group) && group[n].writes() > 0 && ops+group[n].writes() <= landed {
-		ops += group[n].writes()
-		n++
-	}
-	w.store.moveMark(group[:n], base, base+uint64(ops))
-	if n > 0 {
-		w.store.apply(group[:n], base, now)
-	}
-	for _, t := range group[n:] {
-		why := errElsewhere
-		if ops < sure {
-			why = errUnsure
+// giveUp settles the last group of a store that was replaced.
+func (w *writer) giveUp(group []*txn, base uint64, now time.Time, fates []fate) {
+	for _, t := range group {
+		n := t.writes()
+		switch fateOf(fates[:n]) {
+		case landed:
+			w.store.moveMark([]*txn{t}, base, base+uint64(n))
+			w.store.apply([]*txn{t}, base, now)
+		case unsure:
+			refuse([]*txn{t}, errUnsure)
+		default: // also checks alone, which hold only while this store leads
+			refuse([]*txn{t}, errElsewhere)
 		}
-		ops += t.writes()
-		refuse([]*txn{t}, why)
+		fates, base = fates[n:], base+uint64(n)
 	}
 }
 
@@ -358,25 +356,24 @@ func (s *Store) moveMark(group []*txn, base, last uint64) {
 	}
 }
 
-// settle applies the transactions of which all operations landed, which are the group's first
-// ones, and tries the others again.
-func (w *writer) settle(group []*txn, base uint64, now time.Time, landed int, cause error) {
-	n, ops := 0, 0
-	for n < len(group) && ops+group[n].writes() <= landed {
-		ops += group[n].writes()
-		n++
-	}
-	w.store.moveMark(group[:n], base, w.last)
-	if n > 0 {
-		w.store.apply(group[:n], base, now)
-	}
+// settle applies the transactions that landed, and tries the others again.
+func (w *writer) settle(group []*txn, base uint64, now time.Time, fates []fate, cause error) {
 	var again []*txn
-	for _, t := range group[n:] {
-		if t.tries++; t.tries < maxTries {
-			again = append(again, t)
-			continue
+	for _, t := range group {
+		n := t.writes()
+		switch {
+		case n == 0 || fateOf(fates[:n]) == landed:
+			w.store.moveMark([]*txn{t}, base, base+uint64(n))
+			w.store.apply([]*txn{t}, base, now)
+		default:
+			if t.tries++; t.tries < maxTries {
+				again = append(again, t)
+			} else {
+				t.done <- fmt.Errorf("write %s: %w: %w", t.ops[0].Key, cause, messages.ErrUnavailable)
+			}
 		}
-		t.done <- fmt.Errorf("write %s: %w: %w", t.ops[0].Key, cause, messages.ErrUnavailable)
+		fates, base = fates[n:], base+uint64(n)
 	}
+	w.store.moveMark(nil, w.last, w.last)
 	w.requeue(again)
 }
