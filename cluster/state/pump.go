@@ -56,22 +56,30 @@ func (s *Store) readFrom(ctx context.Context, first uint64, fn func(raw) (last b
 		return err
 	}
 	defer it.Stop()
-	defer context.AfterFunc(ctx, it.Stop)()
-	for delivered := uint64(1); ; delivered++ {
-		m, err := it.Next(jetstream.NextMaxWait(pauseWait))
-		for errors.Is(err, nats.ErrTimeout) && ctx.Err() == nil {
-			if paused != nil {
-				if err := paused(ctx); err != nil {
-					return err
-				}
+	next, stop := arrivals(ctx, it)
+	defer stop()
+	pause := time.NewTimer(pauseWait)
+	defer pause.Stop()
+	for delivered := uint64(1); ; {
+		var m jetstream.Msg
+		select {
+		case <-pause.C:
+			pause.Reset(pauseWait)
+			if paused == nil {
+				continue
 			}
-			m, err = it.Next(jetstream.NextMaxWait(pauseWait))
-		}
-		if ctx.Err() != nil {
+			if err := paused(ctx); err != nil {
+				return err
+			}
+			continue
+		case <-ctx.Done():
 			return ctx.Err()
-		}
-		if err != nil {
-			return err
+		case a := <-next:
+			if a.err != nil {
+				return a.err
+			}
+			m = a.m
+			pause.Reset(pauseWait)
 		}
 		meta, err := m.Metadata()
 		if err != nil {
@@ -80,9 +88,41 @@ func (s *Store) readFrom(ctx context.Context, first uint64, fn func(raw) (last b
 		if meta.Sequence.Consumer != delivered {
 			return fmt.Errorf("record %d came instead of %d: %w", meta.Sequence.Consumer, delivered, messages.ErrUnavailable)
 		}
+		delivered++
 		if last, err := fn(rawOf(m, meta)); last || err != nil {
 			return err
 		}
+	}
+}
+
+// arrival is what an iterator gives.
+type arrival struct {
+	m   jetstream.Msg
+	err error
+}
+
+// arrivals passes on what it gives until there is an error. The iterator must not be asked with a limit of
+// time: it would not notice any more that its server is silent.
+func arrivals(ctx context.Context, it jetstream.MessagesContext) (<-chan arrival, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	out, ended := make(chan arrival), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			m, err := it.Next(jetstream.NextContext(ctx))
+			select {
+			case out <- arrival{m, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return out, func() {
+		cancel()
+		<-ended
 	}
 }
 
