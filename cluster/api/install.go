@@ -4,20 +4,17 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
 
 	apidiscovery "k8s.io/api/apidiscovery/v2"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apiserver/pkg/endpoints"
 	"k8s.io/apiserver/pkg/endpoints/discovery"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
-	"sigs.k8s.io/structured-merge-diff/v6/typed"
 )
 
 // groupVersions collects the storages to serve, by version and path ("pods", "pods/status").
@@ -111,31 +108,3 @@ func (s *Server) installVersion(gv schema.GroupVersion, all groupVersions) error
 type addresses struct{}
 
 func (addresses) ServerAddressByClientCIDRs(net.IP) []metav1.ServerAddressByClientCIDR { return nil }
-
-// lazySchemas converts objects for server-side apply and managed fields. What it needs to know of
-// all types takes tens of milliseconds to build, so it is built by the first request in need.
-type lazySchemas struct {
-	build func() (managedfields.TypeConverter, error)
-}
-
-func newLazySchemas(build func() (managedfields.TypeConverter, error)) *lazySchemas {
-	return &lazySchemas{build: sync.OnceValues(build)}
-}
-
-func (l *lazySchemas) ObjectToTyped(obj runtime.Object, opts ...typed.ValidationOptions) (*typed.TypedValue, error) {
-	c, err := l.build()
-	if err != nil {
-		return nil, err
-	}
-	return c.ObjectToTyped(obj, opts...)
-}
-
-func (l *lazySchemas) TypedToObject(v *typed.TypedValue) (runtime.Object, error) {
-	c, err := l.build()
-	if err != nil {
-		return nil, err
-	}
-	return c.TypedToObject(v)
-}
-
-var _ managedfields.TypeConverter = (*lazySchemas)(nil)
