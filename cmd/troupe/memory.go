@@ -19,6 +19,11 @@ const (
 	// which is right for a cluster that rests, costs a tenth of the work.
 	busyHeap = 200 << 20
 	busyRate = 20 << 20
+	// restLooks is for how many looks there must be little to do before memory is given back to the
+	// system that is not needed any more, and spareHeap from how many bytes on: a start with much to
+	// read leaves more behind than it is about.
+	restLooks = 4
+	spareHeap = 48 << 20
 )
 
 // limitMemory keeps the garbage collector's limit near what is in use, so that a small cluster stays
@@ -33,8 +38,9 @@ func limitMemory(ctx context.Context) (stop func()) {
 	go func() {
 		look := time.NewTicker(memoryLook)
 		defer look.Stop()
-		used := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
-		limit, percent, allocated := memoryLimit(0), restPercent, uint64(0)
+		used := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"},
+			{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+		limit, percent, allocated, rested := memoryLimit(0), restPercent, uint64(0), 0
 		for {
 			select {
 			case <-look.C:
@@ -50,6 +56,9 @@ func limitMemory(ctx context.Context) (stop func()) {
 			if now := gcPercent(live, total-allocated); now != percent {
 				percent = now
 				debug.SetGCPercent(percent)
+			}
+			if rested = restedFor(rested, total-allocated); rested == restLooks && used[2].Value.Uint64()+used[3].Value.Uint64() > live+spareHeap {
+				debug.FreeOSMemory()
 			}
 			allocated = total
 		}
@@ -78,4 +87,13 @@ func gcPercent(live, allocated uint64) int {
 		return restPercent
 	}
 	return int(min((busyHeap-live)/live, 8)) * 100
+}
+
+// restedFor is for how many looks there has been little to do, when it was rested before and so many
+// bytes were allocated since.
+func restedFor(rested int, allocated uint64) int {
+	if allocated >= busyRate {
+		return 0
+	}
+	return rested + 1
 }

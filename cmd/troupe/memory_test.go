@@ -24,3 +24,16 @@ func TestGarbageMayPileUpWhileBusy(t *testing.T) {
 		}
 	}
 }
+
+func TestRestIsCountedFromTheLastWork(t *testing.T) {
+	t.Parallel()
+	rested, freed := 0, 0
+	for _, allocated := range []uint64{busyRate * 9, 0, 0, busyRate, 0, 1, busyRate - 1, 0, 0, 0, 0, busyRate, 0, 0, 0, 0, 0} {
+		if rested = restedFor(rested, allocated); rested == restLooks {
+			freed++
+		}
+	}
+	if freed != 2 {
+		t.Errorf("memory is given back %d times", freed)
+	}
+}
