@@ -62,7 +62,7 @@ func (v *statusView) ephemeral(c *corev1.Container) corev1.ContainerStatus {
 			}
 			return old
 		}
-		out.State.Waiting = v.waiting(c, v.s.glance(c.Name), false, true)
+		out.State.Waiting = v.waiting(c, v.s.glance(c.Name), true)
 		return out
 	}
 	v.describe(&out, c, x)
@@ -72,7 +72,7 @@ func (v *statusView) ephemeral(c *corev1.Container) corev1.ContainerStatus {
 	case x.exited():
 		out.State.Terminated = v.terminated(x)
 	default:
-		out.State.Waiting = v.waiting(c, v.s.glance(c.Name), false, true)
+		out.State.Waiting = v.waiting(c, v.s.glance(c.Name), true)
 	}
 	return out
 }

@@ -45,14 +45,14 @@ func (fx *effects) preStop(ctx context.Context, a action, in input) time.Duratio
 	begin := fx.cfg.Clock.Now()
 	bounded, cancel := context.WithTimeout(ctx, a.grace)
 	defer cancel()
-	if err := fx.hook(bounded, in.pod, c, c.Lifecycle.PreStop, a.id, podHost(in.pod, in.ips, fx.cfg.Facts().HostIPs)); err != nil && ctx.Err() == nil {
+	if err := fx.hook(bounded, c, c.Lifecycle.PreStop, a.id, podHost(in.pod, in.ips, fx.cfg.Facts().HostIPs)); err != nil && ctx.Err() == nil {
 		fx.cfg.recordOf(in.pod, a.name, corev1.EventTypeWarning, eventFailedPreStop, "PreStopHook failed")
 	}
 	return max(a.grace-fx.cfg.Clock.Now().Sub(begin), minGrace)
 }
 
 // hook runs a lifecycle handler.
-func (fx *effects) hook(ctx context.Context, p *corev1.Pod, c *corev1.Container, h *corev1.LifecycleHandler, id, host string) error {
+func (fx *effects) hook(ctx context.Context, c *corev1.Container, h *corev1.LifecycleHandler, id, host string) error {
 	switch {
 	case h.Exec != nil:
 		_, stderr, code, err := fx.cfg.Runtime.ExecSync(ctx, id, h.Exec.Command, 0)

@@ -49,7 +49,7 @@ func (fx *effects) startContainer(ctx context.Context, a action, in input) (outc
 	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
 		return o, nil
 	}
-	if err := fx.hook(ctx, p, c, c.Lifecycle.PostStart, x.id, podHost(p, in.ips, fx.cfg.Facts().HostIPs)); err != nil && ctx.Err() == nil {
+	if err := fx.hook(ctx, c, c.Lifecycle.PostStart, x.id, podHost(p, in.ips, fx.cfg.Facts().HostIPs)); err != nil && ctx.Err() == nil {
 		fx.cfg.recordOf(p, c.Name, corev1.EventTypeWarning, eventFailedPostStart, "PostStartHook failed")
 		fx.cfg.recordOf(p, c.Name, corev1.EventTypeNormal, eventKilling, "FailedPostStartHook")
 		killErr := fx.cfg.Runtime.StopContainer(ctx, x.id, grace(p))

@@ -159,7 +159,7 @@ func (v *statusView) container(c *corev1.Container, init, initOver bool) corev1.
 		}
 		return old
 	case x == nil:
-		out.State.Waiting = v.waiting(c, slot, init, initOver)
+		out.State.Waiting = v.waiting(c, slot, initOver)
 		if s.stopping.IsZero() || !isTerminal(s.pod.Status.Phase) {
 			out.LastTerminationState = old.LastTerminationState
 		}
@@ -174,7 +174,7 @@ func (v *statusView) container(c *corev1.Container, init, initOver bool) corev1.
 		v.resources(&out, c, x)
 	case x.exited() && v.restartsSoon(c, x, init):
 		v.describe(&out, c, x)
-		out.State.Waiting = v.waiting(c, slot, init, true)
+		out.State.Waiting = v.waiting(c, slot, true)
 		if out.State.Waiting.Reason == "" || out.State.Waiting.Reason == reasonCreating || out.State.Waiting.Reason == reasonInitializing {
 			// About to start: the kubelet shows the last end until then.
 			out.State = corev1.ContainerState{Terminated: v.terminated(x)}
@@ -193,7 +193,7 @@ func (v *statusView) container(c *corev1.Container, init, initOver bool) corev1.
 		}
 	default: // created or unknown
 		v.describe(&out, c, x)
-		out.State.Waiting = v.waiting(c, slot, init, initOver)
+		out.State.Waiting = v.waiting(c, slot, initOver)
 		if prev != nil && prev.exited() {
 			out.LastTerminationState.Terminated = v.terminated(prev)
 		}
@@ -282,7 +282,7 @@ func (v *statusView) ready(c *corev1.Container, x *container, started, init bool
 }
 
 // waiting says why a container does not run.
-func (v *statusView) waiting(c *corev1.Container, slot slot, init, initOver bool) *corev1.ContainerStateWaiting {
+func (v *statusView) waiting(c *corev1.Container, slot slot, initOver bool) *corev1.ContainerStateWaiting {
 	s := v.s
 	if slot.wait.reason != "" && slot.wait.reason != reasonKill {
 		return &corev1.ContainerStateWaiting{Reason: slot.wait.reason, Message: slot.wait.message}
