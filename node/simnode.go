@@ -283,9 +283,10 @@ func (n *SimNode) up(cfg *SimConfig, resources corev1.ResourceList, r link.Regis
 	return pod.Start(pod.Config{
 		Node: n.name, Stage: n.stage, Runtime: rt, Control: n.link, Prober: rt,
 		Images: images{puller, n.link.Record}, Volumes: simVolumes{n.link},
-		Facts:       func() pod.Facts { return *n.facts.Load() },
-		Admit:       n.admit,
-		RuntimeName: "sim", Memory: resources.Memory().Value(), Refresh: -1,
+		Facts:          func() pod.Facts { return *n.facts.Load() },
+		Admit:          n.admit,
+		UserNamespaces: true, // nothing runs as anybody
+		RuntimeName:    "sim", Memory: resources.Memory().Value(), Refresh: -1,
 		Health: func(err error) { n.stage.Send(n.pid, runtimeHealth{err}) },
 		Clock:  cfg.Clock, Log: cfg.Log,
 	})

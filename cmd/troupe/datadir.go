@@ -52,8 +52,7 @@ func openDataDir(path string) (*dataDir, error) {
 	if d.lock, err = os.OpenFile(d.lockFile(), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, fmt.Errorf("data folder: %w; choose another with --data-dir", err)
 	}
-	if err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		pid := d.pid()
+	if pid, ok := d.hold(); !ok {
 		d.lock.Close()
 		return nil, fmt.Errorf("a troupe runs on %s already (pid %d); stop it with troupe down --data-dir %s, or choose another folder with --data-dir", path, pid, path)
 	}
@@ -67,6 +66,23 @@ func openDataDir(path string) (*dataDir, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// heirWait is how long a lock may outlive its holder: a child that was being started when the holder
+// was killed has it until it becomes another program.
+const heirWait = 2 * time.Second
+
+// hold takes the folder's lock; when another troupe has it, it returns its pid.
+func (d *dataDir) hold() (pid int, ok bool) {
+	for end := time.Now().Add(heirWait); ; time.Sleep(10 * time.Millisecond) {
+		if syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			return 0, true
+		}
+		pid = d.pid()
+		if dead := pid > 0 && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH); !dead || time.Now().After(end) {
+			return pid, false
+		}
+	}
 }
 
 func (d *dataDir) lockFile() string { return filepath.Join(d.path, "lock") }

@@ -132,6 +132,9 @@ type Config struct {
 	RuntimeName string
 	// LogRoot is where pods' logs go; empty keeps no logs.
 	LogRoot string
+	// UserNamespaces says that the runtime gives users of their own to pods that ask for it; without,
+	// these do not start.
+	UserNamespaces bool
 	// Resolver is the node's resolv.conf.
 	Resolver *cri.DNSConfig
 	// Memory is the node's memory in bytes; MinOOMScore the lowest oom_score_adj that may be set.

@@ -141,6 +141,10 @@ func TestDecide(t *testing.T) {
 		{name: "once it has started", state: up(newTestPod("web", withInit("s+", "a"), func(p *corev1.Pod) { p.Spec.InitContainers[0].StartupProbe = &corev1.Probe{} }), runs("s")), want: ""},
 		{name: "a sidecar that ended comes back beside the containers", state: up(newTestPod("web", withInit("s+")), ended("s", 0, 0), runs("web")), want: "start s#1"},
 
+		{name: "nothing is cleared away before its last words are read", state: up(newTestPod("web"), ended("web", 0, 0)), edit: func(s *state) {
+			s.unwanted, s.containers[0].read = true, false
+			s.lanes = map[string]*lane{"web": {kind: stopContainer, id: "web-0", grace: time.Minute}}
+		}, want: ""},
 		{name: "never: one end is the end", state: up(newTestPod("web", policy(corev1.RestartPolicyNever)), ended("web", 0, 1)), want: "OVER"},
 		{name: "on failure: success is the end", state: up(newTestPod("web", policy(corev1.RestartPolicyOnFailure)), ended("web", 0, 0)), want: "OVER"},
 		{name: "on failure: failure is not", state: up(newTestPod("web", policy(corev1.RestartPolicyOnFailure)), ended("web", 0, 1)), want: "start web#1"},
@@ -238,5 +242,22 @@ func TestCrashClock(t *testing.T) {
 	}
 	if d, at := c.next(t0, t0.Add(11*time.Minute)); d != 0 || !at.Equal(t0.Add(11*time.Minute)) {
 		t.Errorf("after a long run: %s", d)
+	}
+}
+
+func TestLateNewsAreIgnored(t *testing.T) {
+	t.Parallel()
+	s := up(newTestPod("web", second), ended("web", 0, 0), runs("log"))
+	s.dropSandbox("box")
+	late := ended("web", 0, 0)
+	late.read = false
+	if s.upsert(late) || s.upsert(runs("log")) || len(s.containers) != 0 {
+		t.Errorf("containers that went with their sandbox are back: %+v", s.containers)
+	}
+	for i := range 3 * maxRemoved {
+		s.remember(string(rune('a' + i)))
+	}
+	if len(s.removed) != maxRemoved {
+		t.Errorf("%d are remembered", len(s.removed))
 	}
 }

@@ -155,6 +155,10 @@ func (fx *effects) runSandbox(ctx context.Context, a action, in input) (outcome,
 		}
 		return outcome{sandboxes: rest.sandboxes, containers: rest.containers}, err
 	}
+	if u := in.pod.Spec.HostUsers; u != nil && !*u && !fx.cfg.UserNamespaces {
+		// Without users of its own it would run as the machine's, which it asks not to.
+		return fail(errors.New("user namespaces (hostUsers: false) are not supported on this node"))
+	}
 	env := fx.environment(in.pod)
 	if fx.cfg.Cgroups != nil {
 		if env.cgroup, err = fx.cfg.Cgroups.Ensure(in.pod); err != nil {

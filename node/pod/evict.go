@@ -94,27 +94,6 @@ func (p *podActor) evict(c actor.Context, message string) {
 	p.reconcile(c)
 }
 
-// isNew says whether the pod comes to this node for the first time, and not from an earlier life
-// of the agent.
-func (p *podActor) isNew(own *corev1.Pod) bool {
-	return own.DeletionTimestamp == nil && own.Status.StartTime == nil && !isTerminal(own.Status.Phase) &&
-		len(p.s.sandboxes) == 0 && len(p.s.containers) == 0
-}
-
-// admit says why a new pod is not let in: the node does not want it, or it does not fit.
-func (p *podActor) admit(own *corev1.Pod) (f failure) {
-	if p.cfg.Admit != nil {
-		f.reason, f.message = p.cfg.Admit(own)
-	}
-	if f.reason == "" {
-		f = p.cfg.promised.room(requestsOf(own.Spec), p.cfg.Facts().Capacity)
-	}
-	if f.reason != "" {
-		p.cfg.record(own, corev1.EventTypeWarning, f.reason, "%s", f.message)
-	}
-	return f
-}
-
 // refresh brings new content into the pod's volumes and measures what has a limit.
 func (fx *effects) refresh(ctx context.Context, in input) (outcome, error) {
 	usage, err := fx.cfg.Volumes.Usage(ctx, in.pod)

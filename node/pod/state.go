@@ -280,11 +280,14 @@ func rank(c cri.ContainerState) int {
 
 // remember keeps the IDs of what was removed last.
 func (s *state) remember(id string) {
-	if len(s.removed) >= 8 {
+	if len(s.removed) >= maxRemoved {
 		s.removed = append(s.removed[:0], s.removed[1:]...)
 	}
 	s.removed = append(s.removed, id)
 }
+
+// maxRemoved is more than a sandbox mostly takes with it; events are late by moments only.
+const maxRemoved = 32
 
 func (s *state) dropContainer(id string) {
 	for i := range s.containers {
@@ -295,6 +298,7 @@ func (s *state) dropContainer(id string) {
 	}
 }
 
+// dropSandbox forgets a sandbox with its containers. Events about these may still come.
 func (s *state) dropSandbox(id string) {
 	for i := range s.sandboxes {
 		if s.sandboxes[i].id == id {
@@ -306,6 +310,8 @@ func (s *state) dropSandbox(id string) {
 	for _, c := range s.containers {
 		if c.sandbox != id {
 			kept = append(kept, c)
+		} else {
+			s.remember(c.id)
 		}
 	}
 	s.containers = kept

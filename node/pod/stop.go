@@ -55,6 +55,11 @@ func (d *decision) dismantle(entirely bool) {
 	if d.stopContainers() {
 		return
 	}
+	for name := range s.lanes {
+		if name != laneSandbox && name != laneVolumes {
+			return // has ended, but its last words are still to be read
+		}
+	}
 	if !d.free(laneSandbox) || !d.free(laneVolumes) || len(d.actions) > 0 {
 		return
 	}
