@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -136,6 +137,24 @@ func TestAFullDiskIsClearedBeforePodsGo(t *testing.T) {
 		time.Sleep(6 * time.Minute)
 		if got := w.conditions("node-0"); len(got) != 0 {
 			t.Errorf("conditions at last: %v", got)
+		}
+	})
+}
+
+func TestNobodyIsEvictedByGuess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		time.Sleep(time.Second)
+		w.create(using("web", "1Gi", "1Gi"))
+		n := w.sim.Node("node-0")
+		n.Runtime().Down(errors.New("no such socket"))
+		n.Burden(map[eviction.Signal]int64{eviction.MemoryAvailable: 64 << 30})
+		time.Sleep(5 * time.Second)
+		n.Runtime().Down(nil)
+		n.Burden(nil)
+		time.Sleep(time.Minute)
+		if got := w.phases(); got != "web Running" {
+			t.Errorf("while nobody could tell who uses the memory: %s", got)
 		}
 	})
 }

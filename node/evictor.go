@@ -154,8 +154,12 @@ func (e *evictor) usage(c actor.Context, in eviction.Snapshot) {
 	stage.Go(c, nil, measureLimit, func(ctx context.Context) (map[types.UID]*eviction.Usage, error) {
 		return e.gauge.usage(ctx, list)
 	}, func(used map[types.UID]*eviction.Usage, err error) {
-		if err != nil { // all are as if they took no part
+		if err != nil {
 			e.log.Warn("use of pods is not measured", "node", e.node, "err", err)
+			if len(used) == 0 { // nobody is ended by guess
+				e.rest(c)
+				return
+			}
 		}
 		in.Measured = true
 		for _, p := range list {
@@ -167,7 +171,7 @@ func (e *evictor) usage(c actor.Context, in eviction.Snapshot) {
 
 // active says whether ending the pod frees something.
 func active(v *pod.View) bool {
-	return v.Status.Phase != corev1.PodSucceeded && v.Status.Phase != corev1.PodFailed && v.Pod.DeletionTimestamp == nil
+	return v.Status.Phase != corev1.PodSucceeded && v.Status.Phase != corev1.PodFailed && v.Pod.DeletionTimestamp == nil && !over(v)
 }
 
 func (e *evictor) evict(c actor.Context, v *eviction.Victim) {

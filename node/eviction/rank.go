@@ -88,7 +88,8 @@ func worst(s Signal, pods []Pod, imageDisk bool) *Pod {
 		return nil
 	}
 	return slices.MinFunc(list, func(a, b candidate) int {
-		return cmp.Or(first(!a.measured, !b.measured), first(a.exceeds, b.exceeds), cmp.Compare(a.priority, b.priority), cmp.Compare(b.over, a.over))
+		return cmp.Or(first(!a.measured, !b.measured), first(a.exceeds, b.exceeds), cmp.Compare(a.priority, b.priority), cmp.Compare(b.over, a.over),
+			cmp.Compare(a.Pod.Pod.Namespace, b.Pod.Pod.Namespace), cmp.Compare(a.Pod.Pod.Name, b.Pod.Pod.Name))
 	}).Pod
 }
 
