@@ -108,3 +108,29 @@ func TestPersistentVolume(t *testing.T) {
 		})
 	}
 }
+
+func TestVolumeWarnings(t *testing.T) {
+	t.Parallel()
+	v := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{"volume.beta.kubernetes.io/storage-class": "a", "volume.beta.kubernetes.io/mount-options": "ro"}},
+		Spec: corev1.PersistentVolumeSpec{PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRecycle, PersistentVolumeSource: corev1.PersistentVolumeSource{RBD: &corev1.RBDPersistentVolumeSource{}},
+			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "beta.kubernetes.io/os"}}}}}}}}
+	want := []string{
+		`metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use "storageClassName" attribute instead`,
+		`metadata.annotations[volume.beta.kubernetes.io/mount-options]: deprecated since v1.31; use "mountOptions" attribute instead`,
+		"spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.",
+		`spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].key: beta.kubernetes.io/os is deprecated since v1.14; use "kubernetes.io/os" instead`,
+		"spec.rbd: deprecated in v1.28, non-functional in v1.31+",
+	}
+	if diff := cmp.Diff(want, PersistentVolume().Warnings(t.Context(), v, nil)); diff != "" {
+		t.Error(diff)
+	}
+	if got := PersistentVolume().Warnings(t.Context(), &corev1.PersistentVolume{}, nil); len(got) > 0 {
+		t.Errorf("of nothing: %q", got)
+	}
+	claim := &corev1.PersistentVolumeClaim{Spec: corev1.PersistentVolumeClaimSpec{Resources: corev1.VolumeResourceRequirements{
+		Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1500m")}}}}
+	want = []string{`spec.resources.requests[storage]: fractional byte value "1500m" is invalid, must be an integer`}
+	if diff := cmp.Diff(want, PersistentVolumeClaim().Warnings(t.Context(), claim, nil)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -32,22 +32,9 @@ func volumeWarnings(v *corev1.PersistentVolume) []string {
 			out = append(out, podspec.NodeTermWarnings(&spec.NodeAffinity.Required.NodeSelectorTerms[i], specPath.Child("nodeAffinity", "required", "nodeSelectorTerms").Index(i))...)
 		}
 	}
-	for _, s := range []struct {
-		set         bool
-		child, text string
-	}{
-		{spec.PhotonPersistentDisk != nil, "photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"},
-		{spec.ScaleIO != nil, "scaleIO", "deprecated in v1.16, non-functional in v1.22+"},
-		{spec.Flocker != nil, "flocker", "deprecated in v1.22, non-functional in v1.25+"},
-		{spec.StorageOS != nil, "storageOS", "deprecated in v1.22, non-functional in v1.25+"},
-		{spec.Quobyte != nil, "quobyte", "deprecated in v1.22, non-functional in v1.25+"},
-		{spec.Glusterfs != nil, "glusterfs", "deprecated in v1.25, non-functional in v1.26+"},
-		{spec.CephFS != nil, "cephfs", "deprecated in v1.28, non-functional in v1.31+"},
-		{spec.RBD != nil, "rbd", "deprecated in v1.28, non-functional in v1.31+"},
-	} {
-		if s.set {
-			out = append(out, specPath.Child(s.child).String()+": "+s.text)
-		}
-	}
-	return out
+	return append(out, podspec.SourceWarnings(specPath, podspec.Source{Name: "photonPersistentDisk", Set: spec.PhotonPersistentDisk != nil},
+		podspec.Source{Name: "scaleIO", Set: spec.ScaleIO != nil}, podspec.Source{Name: "flocker", Set: spec.Flocker != nil},
+		podspec.Source{Name: "storageOS", Set: spec.StorageOS != nil}, podspec.Source{Name: "quobyte", Set: spec.Quobyte != nil},
+		podspec.Source{Name: "glusterfs", Set: spec.Glusterfs != nil}, podspec.Source{Name: "cephfs", Set: spec.CephFS != nil},
+		podspec.Source{Name: "rbd", Set: spec.RBD != nil})...)
 }

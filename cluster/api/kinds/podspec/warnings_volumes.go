@@ -8,26 +8,41 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// volume warns of sources that are going or gone.
-func (w *warnings) volume(v *corev1.Volume, i int) {
-	for _, s := range []struct {
-		set         bool
-		child, text string
-	}{
-		{v.PhotonPersistentDisk != nil, "photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"},
-		{v.GitRepo != nil, "gitRepo", "deprecated in v1.11"},
-		{v.ScaleIO != nil, "scaleIO", "deprecated in v1.16, non-functional in v1.22+"},
-		{v.Flocker != nil, "flocker", "deprecated in v1.22, non-functional in v1.25+"},
-		{v.StorageOS != nil, "storageOS", "deprecated in v1.22, non-functional in v1.25+"},
-		{v.Quobyte != nil, "quobyte", "deprecated in v1.22, non-functional in v1.25+"},
-		{v.Glusterfs != nil, "glusterfs", "deprecated in v1.25, non-functional in v1.26+"},
-		{v.CephFS != nil, "cephfs", "deprecated in v1.28, non-functional in v1.31+"},
-		{v.RBD != nil, "rbd", "deprecated in v1.28, non-functional in v1.31+"},
-	} {
-		if s.set {
-			w.add(w.spec("volumes").Index(i).Child(s.child), "%s", s.text)
+// oldSources says of sources of volumes since when they are going or gone.
+var oldSources = map[string]string{
+	"photonPersistentDisk": "deprecated in v1.11, non-functional in v1.16+",
+	"gitRepo":              "deprecated in v1.11",
+	"scaleIO":              "deprecated in v1.16, non-functional in v1.22+",
+	"flocker":              "deprecated in v1.22, non-functional in v1.25+",
+	"storageOS":            "deprecated in v1.22, non-functional in v1.25+",
+	"quobyte":              "deprecated in v1.22, non-functional in v1.25+",
+	"glusterfs":            "deprecated in v1.25, non-functional in v1.26+",
+	"cephfs":               "deprecated in v1.28, non-functional in v1.31+",
+	"rbd":                  "deprecated in v1.28, non-functional in v1.31+",
+}
+
+// Source is a source that a volume may have, by the name of its field.
+type Source struct {
+	Name string
+	Set  bool
+}
+
+// SourceWarnings warns of the sources that are set and old.
+func SourceWarnings(path *field.Path, sources ...Source) []string {
+	var out []string
+	for _, s := range sources {
+		if text := oldSources[s.Name]; s.Set && text != "" {
+			out = append(out, path.Child(s.Name).String()+": "+text)
 		}
 	}
+	return out
+}
+
+// volume warns of sources that are going or gone.
+func (w *warnings) volume(v *corev1.Volume, i int) {
+	w.list = append(w.list, SourceWarnings(w.spec("volumes").Index(i), Source{"gitRepo", v.GitRepo != nil}, Source{"photonPersistentDisk", v.PhotonPersistentDisk != nil},
+		Source{"scaleIO", v.ScaleIO != nil}, Source{"flocker", v.Flocker != nil}, Source{"storageOS", v.StorageOS != nil}, Source{"quobyte", v.Quobyte != nil},
+		Source{"glusterfs", v.Glusterfs != nil}, Source{"cephfs", v.CephFS != nil}, Source{"rbd", v.RBD != nil})...)
 	if e := v.Ephemeral; e != nil && e.VolumeClaimTemplate != nil {
 		w.list = append(w.list, ClaimWarnings(&e.VolumeClaimTemplate.Spec, w.spec("volumes").Index(i).Child("ephemeral", "volumeClaimTemplate", "spec"))...)
 	}
