@@ -40,23 +40,25 @@ const observersGroup = "troupe:observers"
 
 // Cluster is a running control plane.
 type Cluster struct {
-	cfg       Config
-	authority *auth.Authority
-	bus       *bus.Bus
-	state     *state.Store
-	events    *state.Store
-	api       *api.Server
-	stage     *stage.System
-	beats     *nodes.Beats
-	books     *resourcequota.Books
-	member    atomic.Pointer[member.Member] // nil unless the state is shared
-	leading   leading
-	services  []net.Listener // see serveControl
-	failed    chan error
-	serving   sync.WaitGroup
-	stopAPI   context.CancelFunc
-	stopSelf  context.CancelFunc
-	acting    atomic.Bool // scheduler and controllers are started
+	cfg        Config
+	authority  *auth.Authority
+	bus        *bus.Bus
+	state      *state.Store
+	events     *state.Store
+	api        *api.Server
+	stage      *stage.System
+	beats      *nodes.Beats
+	books      *resourcequota.Books
+	member     atomic.Pointer[member.Member] // nil unless the state is shared
+	leading    leading
+	growing    growing
+	membership membership
+	services   []net.Listener // see serveControl
+	failed     chan error
+	serving    sync.WaitGroup
+	stopAPI    context.CancelFunc
+	stopSelf   context.CancelFunc
+	acting     atomic.Bool // scheduler and controllers are started
 }
 
 // Start starts a control plane and returns when its API is ready. On error nothing is left running.
@@ -68,12 +70,13 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	cfg.complete()
 	c := &Cluster{cfg: cfg, failed: make(chan error, 1), stopAPI: func() {}, stopSelf: func() {},
 		stage: stage.New(stage.Config{Log: cfg.Log}), beats: nodes.NewBeats()}
+	c.membership.changed, c.membership.turned = make(chan struct{}), make(chan struct{})
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	for _, step := range []func(context.Context) error{c.openAuthority, c.startBus, c.openState, c.elect, c.startAPI, c.startLeading} {
+	for _, step := range []func(context.Context) error{c.openFolder, c.startBus, c.moveState, c.openState, c.elect, c.startAPI, c.startLeading, c.startMembership} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -83,7 +86,7 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 
 // Close ends the control plane, its actors first. Nodes and their pods are not touched.
 func (c *Cluster) Close(ctx context.Context) error {
-	var errs []error
+	errs := []error{c.stopJoins()}
 	if m := c.member.Load(); m != nil {
 		errs = append(errs, m.Close(ctx)) // which hands over
 	}
@@ -113,10 +116,23 @@ func (c *Cluster) Close(ctx context.Context) error {
 // Failed gets the error that ended the API server on its own.
 func (c *Cluster) Failed() <-chan error { return c.failed }
 
-func (c *Cluster) openAuthority(context.Context) (err error) {
-	if err := keepMode(c.cfg.DataDir, c.cfg.mode()); err != nil {
+// openFolder finds out how the state is kept, brings streams that are on their way into place, and opens the
+// authority.
+func (c *Cluster) openFolder(context.Context) error {
+	m, err := keepMode(c.cfg.DataDir, c.cfg.mode())
+	if err != nil {
 		return err
 	}
+	if c.cfg.DataDir != "" {
+		if m, err = arrange(c.cfg.DataDir, m); err != nil {
+			return err
+		}
+	}
+	if m.Kind == modeMembers && m.Member != c.cfg.Member {
+		return fmt.Errorf("the data folder is that of member %s, not of %s; start it with --node-name %s: %w", m.Member, c.cfg.Member, m.Member, messages.ErrInvalid)
+	}
+	c.membership.mode = m
+	c.cfg.MemberAddr, c.cfg.Peers = m.Addr, m.Peers
 	if c.authority, err = auth.Open(auth.Config{Dir: keysDir(c.cfg.DataDir), Clock: c.cfg.Clock}); err == nil {
 		c.cfg.Step("keys and certificates", "")
 	}
@@ -160,6 +176,17 @@ func (c *Cluster) startBus(ctx context.Context) (err error) {
 		c.cfg.Step("nats", c.bus.ClientURL())
 	}
 	return err
+}
+
+// startMembership answers what is asked of members, and lets others join if they shall.
+func (c *Cluster) startMembership(ctx context.Context) error {
+	if err := c.serveMembers(ctx); err != nil {
+		return err
+	}
+	if g := c.growth(); g != nil {
+		return c.serveJoins(g.Addr)
+	}
+	return nil
 }
 
 // identify lets holders of an observer's certificate read changes.

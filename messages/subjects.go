@@ -204,6 +204,17 @@ func Backup(region string) string { return "troupe." + EscapeToken(region) + ".c
 // Rotation is where a control plane changes its sealing key and tells how far it is, as a byte stream.
 func Rotation(region string) string { return "troupe." + EscapeToken(region) + ".control.rotation" }
 
+// Members is where every member of a control plane answers what concerns all of them.
+func Members(region string) string { return "troupe." + EscapeToken(region) + ".control.members" }
+
+// Member is where the named member of a control plane answers; see [Members].
+func Member(region, name string) string { return Members(region) + "." + EscapeToken(name) }
+
+// Fenced is a subject that nobody publishes to: a bucket that listens there takes no writes.
+func Fenced(region, bucket string) string {
+	return "troupe." + EscapeToken(region) + ".fenced." + EscapeToken(bucket)
+}
+
 // StateWrites is where the member that writes a bucket takes the writes of others.
 func StateWrites(region, bucket string) string {
 	return "troupe." + EscapeToken(region) + ".control.state." + EscapeToken(bucket) + ".write"

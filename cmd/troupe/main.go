@@ -57,6 +57,6 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newUp(), newDown(), newReset(), newKubectl(), newImage(), newEvents(), newHistory(), newBackup(), newRestore(), newSecrets(), newVersion())
+	root.AddCommand(newUp(), newDown(), newReset(), newKubectl(), newImage(), newEvents(), newHistory(), newBackup(), newRestore(), newSecrets(), newMembers(), newVersion())
 	return root
 }

@@ -48,6 +48,7 @@ type upConfig struct {
 	natsReplicas      int
 	memberAddr        string
 	peers             []string
+	join, token       string
 	runtime           string
 	nodes             int
 	nodeName          string
@@ -107,8 +108,10 @@ troupe up on the same folder adopts them. troupe down stops the pods, too.`,
 	f.StringVar(&cfg.natsCert, "nats-cert", "", "client certificate for --nats-url")
 	f.StringVar(&cfg.natsKey, "nats-key", "", "key of --nats-cert")
 	f.IntVar(&cfg.natsReplicas, "nats-replicas", 0, "how many servers of --nats-url keep each stream: 1, 3 or 5 (default 3 in a NATS cluster, otherwise 1)")
-	f.StringVar(&cfg.memberAddr, "member-addr", "", "address for the other two members of a control plane of three; all need the same keys, see README")
-	f.StringSliceVar(&cfg.peers, "peers", nil, "the --member-addr of the two others, with a comma")
+	f.StringVar(&cfg.join, "join", "", "address of a member of the control plane to become a member of; troupe members grow there says it")
+	f.StringVar(&cfg.token, "token", "", "what troupe members grow has printed, for --join")
+	f.StringVar(&cfg.memberAddr, "member-addr", "", "address for the other two members of a control plane of three; written down in the data folder")
+	f.StringSliceVar(&cfg.peers, "peers", nil, "the --member-addr of the two others, with a comma, when three start that have the same keys; see --join otherwise")
 	f.StringVar(&cfg.runtime, "runtime", runtimeContainerd, "what runs the containers: containerd (root), sim (nothing really runs) or none (no node here)")
 	f.IntVar(&cfg.nodes, "nodes", 1, "how many simulated nodes (--runtime sim)")
 	f.StringVar(&cfg.nodeName, "node-name", "", "name of this node (default the host's name)")
@@ -179,6 +182,11 @@ func (c *upConfig) check() (pods, services netip.Prefix, err error) {
 		bad("audit-policy-file", err)
 	}
 	switch {
+	case c.join != "" && (c.memberAddr == "" || c.token == "" || len(c.peers) > 0 || c.natsURL != ""):
+		bad("join", errors.New("it goes with --token and --member-addr, which is where the others reach this machine, and without --peers and --nats-url"))
+	case c.join == "" && c.token != "":
+		bad("token", errors.New("it has no meaning without --join"))
+	case c.join != "":
 	case c.memberAddr == "" && len(c.peers) > 0:
 		bad("peers", errors.New("it has no meaning without --member-addr"))
 	case c.memberAddr != "" && c.natsURL != "":
@@ -271,14 +279,44 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 
 	p := &progress{out: out, last: start}
 	fmt.Fprintf(out, "troupe %s, Kubernetes API %s, on %s\n", version, kubernetesVersion, cfg.dataDir)
+	if cfg.join != "" {
+		err := cluster.Join(ctx, cluster.JoinConfig{DataDir: cfg.dataDir, Addr: cfg.join, Token: cfg.token, Name: cfg.nodeName, MemberAddr: cfg.memberAddr,
+			Region: bus.DefaultRegion, PodCIDR: pods.String(), ServiceCIDR: services.String(), Step: p.step, Log: log})
+		if err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		cfg.memberAddr = "" // as written down
+	}
 	control := cluster.Config{
-		DataDir: cfg.dataDir, Region: bus.DefaultRegion, Listener: listener, NATSAddr: cfg.natsAddr, Outside: cfg.outside(), Member: cfg.nodeName, MemberAddr: cfg.memberAddr, Peers: cfg.peers,
+		DataDir: cfg.dataDir, Region: bus.DefaultRegion, NATSAddr: cfg.natsAddr, Outside: cfg.outside(), Member: cfg.nodeName, MemberAddr: cfg.memberAddr, Peers: cfg.peers,
 		Authentication: cfg.authentication, ClientCA: cfg.clientCA, TLSCert: cfg.tlsCert, TLSKey: cfg.tlsKey, Audit: cfg.audit,
 		PodCIDR: pods, ServiceCIDR: services, Version: "troupe." + version, Step: p.step, Log: log,
 	}
+	cfg.apiAddr = listener.Addr().String()
+	for {
+		control.Listener = listener
+		err := runControl(ctx, cfg, control, nodeCfg, p, start)
+		switch {
+		case errors.Is(err, cluster.ErrLeft):
+			fmt.Fprintln(out, oneLine(err)+"; remove what is here with troupe reset")
+			return nil
+		case !errors.Is(err, cluster.ErrTurned):
+			return err
+		}
+		// One of three now, or alone again: everything starts anew.
+		if listener, err = listen(cfg.apiAddr, "--api-addr"); err != nil {
+			return err
+		}
+		control.MemberAddr, control.Peers = "", nil // as written down
+		start = time.Now()
+	}
+}
+
+// runControl runs the cluster until ctx ends or it has to be started again, which the error says.
+func runControl(ctx context.Context, cfg upConfig, control cluster.Config, nodeCfg node.Config, p *progress, start time.Time) error {
 	if cfg.runtime == runtimeContainerd {
 		if err := reachableByPods(ctx, &control); err != nil {
-			return errors.Join(err, listener.Close())
+			return errors.Join(err, control.Listener.Close())
 		}
 	}
 	c, err := cluster.Start(ctx, control)
@@ -286,16 +324,18 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 		return fmt.Errorf("start the control plane: %w", err)
 	}
 	r := running{API: c.URL(), NATS: c.NATSURL(), Outside: control.Outside, Region: bus.DefaultRegion, Node: cfg.nodeName, Runtime: cfg.runtime,
-		ContainerdAddress: cfg.containerdAddress, PodCIDR: pods.String()}
+		ContainerdAddress: cfg.containerdAddress, PodCIDR: control.PodCIDR.String()}
 	stopNodes, err := startNodes(ctx, cfg, nodeCfg, c, p, r)
 	if err == nil {
-		fmt.Fprintf(out, "ready in %d ms\n\n%s\n", time.Since(start).Milliseconds(), nextSteps(cfg))
+		fmt.Fprintf(p.out, "ready in %d ms\n\n%s\n", time.Since(start).Milliseconds(), nextSteps(cfg))
 		if cfg.started != nil {
 			cfg.started(c)
 		}
 		select {
 		case <-ctx.Done():
-			fmt.Fprintf(out, "%v: stopping; pods keep running until troupe down\n", context.Cause(ctx))
+			fmt.Fprintf(p.out, "%v: stopping; pods keep running until troupe down\n", context.Cause(ctx))
+		case <-c.Turned():
+			err = cluster.ErrTurned
 		case err = <-c.Failed():
 			err = fmt.Errorf("the control plane failed: %w; start troupe up again", err)
 		}
