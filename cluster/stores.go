@@ -20,6 +20,9 @@ func (c *Cluster) openState(ctx context.Context) (err error) {
 	}
 	cfg := common
 	cfg.Resources, cfg.Changes = own, &state.Changes{}
+	if cfg.KeyWrap, err = c.authority.Derive("sealing keys"); err != nil {
+		return err
+	}
 	if c.state, err = state.Open(ctx, cfg); err != nil {
 		return fmt.Errorf("open the state: %w", err)
 	}

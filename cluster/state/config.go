@@ -45,6 +45,9 @@ type Config struct {
 	// that only the control plane reads them. Nil means Secrets. The key is made on first use and
 	// kept in the bus's data folder; without that file the objects are lost.
 	Sealed []messages.Resource
+	// KeyWrap is a secret of 32 bytes that all members have. With it the sealing keys are kept in the
+	// bucket, too, so that they can be changed while members share it. Nil means in the file only.
+	KeyWrap []byte
 	// TombstoneTTL is how long the bucket remembers a deletion. Zero means one hour.
 	TombstoneTTL time.Duration
 	// History and HistoryBytes bound the events in memory that watches resume from, by number and
@@ -88,6 +91,9 @@ func (c Config) Check() error {
 	}
 	if c.Log == nil {
 		errs = append(errs, errors.New("state: a logger is required"))
+	}
+	if len(c.KeyWrap) != 0 && len(c.KeyWrap) != keySize {
+		errs = append(errs, fmt.Errorf("state: the secret that wraps sealing keys has %d bytes, not %d", len(c.KeyWrap), keySize))
 	}
 	seen := map[messages.Resource]bool{}
 	for _, r := range c.Resources {

@@ -21,7 +21,7 @@ import (
 )
 
 // openTwo opens two stores that share a bucket, on one server; the first leads.
-func openTwo(t *testing.T) (leader, follower *Store) {
+func openTwo(t *testing.T, change ...func(*Config)) (leader, follower *Store) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	b, err := bus.Start(t.Context(), bus.Config{DataDir: t.TempDir(), Log: log})
@@ -36,8 +36,12 @@ func openTwo(t *testing.T) (leader, follower *Store) {
 	})
 	var both [2]*Store
 	for i := range both {
-		both[i], err = Open(t.Context(), Config{Bus: b, Shared: true, Log: log, Changes: &Changes{},
-			Resources: []Resource{{Resource: messages.Pods, New: func() objects.Object { return &corev1.Pod{} }}}})
+		cfg := Config{Bus: b, Shared: true, Log: log, Changes: &Changes{},
+			Resources: []Resource{{Resource: messages.Pods, New: func() objects.Object { return &corev1.Pod{} }}}}
+		for _, do := range change {
+			do(&cfg)
+		}
+		both[i], err = Open(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

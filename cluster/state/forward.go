@@ -186,7 +186,7 @@ func (s *Store) commitFor(call *wireTxn) (uint64, error) {
 		op := Op{Key: messages.KeyOf(messages.Resource{Group: w.Group, Resource: w.Resource}, w.Namespace, w.Name), Expect: w.Expect, Check: w.Check, TTL: w.TTL, User: w.User}
 		if w.Body != nil {
 			var err error
-			if op.Data, err = s.seals.open(op.Key, w.Body, w.Seal); err != nil {
+			if op.Data, err = s.unseal(op.Key, w.Body, w.Seal); err != nil {
 				return 0, fmt.Errorf("write %s: %w", op.Key, err)
 			}
 			if op.Object, err = s.table(op.Key.Resource).decode(op.Data, 0); err != nil {

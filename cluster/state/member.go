@@ -87,6 +87,11 @@ func (s *Store) Lead(ctx context.Context) (deposed <-chan struct{}, err error) {
 		s.log.Debug("another server leads the stream", "err", err)
 	}
 	cancel()
+	if s.shares() {
+		if err := s.offerKeys(ctx); err != nil {
+			return nil, err
+		}
+	}
 	epoch, err := t.writer.takeOver(ctx)
 	for wait := firstPause; err != nil; epoch, err = t.writer.takeOver(ctx) {
 		if !s.wait(ctx, &wait) {
@@ -129,6 +134,7 @@ func (s *Store) startTerm(ctx context.Context, t *term, epoch uint64) {
 		s.endTerm(context.WithoutCancel(ctx), t, false)
 	}()
 	s.role.set(t)
+	t.done.Go(func() { s.sealing.run(run) })
 	for subject, serve := range map[string]nats.MsgHandler{
 		messages.StateWrites(s.cfg.Bus.Region(), s.cfg.Bucket): s.serveWrite,
 		messages.StateReads(s.cfg.Bus.Region(), s.cfg.Bucket):  s.serveRead,

@@ -269,7 +269,7 @@ func (f *intake) paused(ctx context.Context) error {
 func (s *Store) decodeFollowed(r raw) (followed, error) {
 	_, key, err := messages.ParseStateSubject(r.subject)
 	if err != nil {
-		return followed{seq: r.seq}, nil
+		return followed{seq: r.seq}, s.followKeys(r)
 	}
 	obj, sum, data, expires, err := s.decodeRaw(key, r)
 	if err != nil {
@@ -279,10 +279,26 @@ func (s *Store) decodeFollowed(r raw) (followed, error) {
 	return followed{r.seq, func() []Event {
 		tab := s.tableLocked(key.Resource)
 		if deleted {
+			delete(s.stale, key)
 			return s.followDelete(tab, key, r.seq, obj, len(data))
 		}
+		s.noteSeal(key, r.header.Get(messages.HeaderSealed))
 		return s.followPut(tab, key, Entry{Object: obj, Rev: r.seq, Sum: sum, Size: len(data), Expires: expires})
 	}, key.Resource}, nil
+}
+
+// followKeys takes over sealing keys that another member has changed.
+func (s *Store) followKeys(r raw) error {
+	if !s.shares() || r.subject != messages.StateRecord(s.cfg.Bucket, keysRecord) {
+		return nil
+	}
+	ring, err := s.unwrapKeys(r.data)
+	if err != nil {
+		return err
+	}
+	s.seals.changing.Lock()
+	defer s.seals.changing.Unlock()
+	return s.adopt(ring)
 }
 
 // decodeRaw returns what a record holds; for a deletion the last object, if it is known.
@@ -290,7 +306,7 @@ func (s *Store) decodeRaw(key messages.Key, r raw) (obj objects.Object, sum Sum,
 	if err = checkFormat(r.header); err != nil {
 		return nil, sum, nil, 0, err
 	}
-	if data, err = s.seals.open(key, r.data, r.header.Get(messages.HeaderSealed)); err != nil {
+	if data, err = s.unseal(key, r.data, r.header.Get(messages.HeaderSealed)); err != nil {
 		return nil, sum, nil, 0, err
 	}
 	if len(data) == 0 && r.header.Get(kvOperation) == kvPurge {

@@ -2,13 +2,11 @@ package state
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"strconv"
 	"sync"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/troupe-run/troupe/messages"
@@ -54,35 +52,10 @@ func (s *Store) replayShared(ctx context.Context) (rev, last uint64, err error) 
 	return rev, max(rev, last), err
 }
 
-// newestRecord asks the server that leads the stream for the sequence of its newest record, 0 when it has
-// none.
+// newestRecord is the sequence of the newest record at the server that leads the stream, 0 when it has none.
 func (s *Store) newestRecord(ctx context.Context) (uint64, error) {
-	// Not nats.go's way, which asks any server that keeps the stream.
-	subject := fmt.Sprintf(server.JSApiMsgGetT, s.stream.CachedInfo().Config.Name)
-	question, err := json.Marshal(server.JSApiMsgGetRequest{LastFor: messages.StateAll(s.cfg.Bucket)})
-	if err != nil {
-		return 0, err
-	}
-	m, err := s.nc.RequestWithContext(ctx, subject, question)
-	if err != nil {
-		return 0, fmt.Errorf("newest record: %w", err)
-	}
-	var answer struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Sequence uint64 `json:"seq"`
-		} `json:"message"`
-	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return 0, fmt.Errorf("newest record: %w", err)
-	}
-	switch {
-	case answer.Error == nil:
-		return answer.Message.Sequence, nil
-	case answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return 0, nil
-	}
-	return 0, fmt.Errorf("newest record: %w", answer.Error)
+	_, seq, err := s.lastRecord(ctx, messages.StateAll(s.cfg.Bucket))
+	return seq, err
 }
 
 // decodeAll takes in what read passes to its channel.
@@ -177,7 +150,7 @@ func (s *Store) load(r raw) error {
 		}
 		return nil
 	}
-	data, err := s.seals.open(key, r.data, h.Get(messages.HeaderSealed))
+	data, err := s.unseal(key, r.data, h.Get(messages.HeaderSealed))
 	if err != nil {
 		return fmt.Errorf("%s at revision %d: %w", key, rev, err)
 	}

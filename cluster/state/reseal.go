@@ -96,7 +96,7 @@ func (s *Store) keepKeys() time.Duration {
 // Rotate makes a new sealing key and returns when all objects are sealed with it; progress is told
 // of each step. A change that is not finished yet is waited for instead of beginning another. When
 // ctx ends the work goes on, also after a crash when the bucket is opened again. Of the stores on
-// one bus only one may seal. A bucket that members share has no one file of keys: it is refused.
+// one bus only one may seal. In a bucket that members share the leading one does the work.
 func (s *Store) Rotate(ctx context.Context, progress func(Sealing)) error {
 	if err := s.sealing.begin(); err != nil {
 		return fmt.Errorf("rotate the sealing key: %w", err)
@@ -123,32 +123,18 @@ func (r *resealer) begin() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.store
-	if s.cfg.Shared {
+	if s.cfg.Shared && !s.shares() {
 		return fmt.Errorf("bucket %s is shared by members, of which each has its own file of keys: %w", s.cfg.Bucket, messages.ErrInvalid)
 	}
 	if s.Sealing().Left > 0 {
 		return nil
 	}
-	ring := *s.seals.ring.Load()
-	k, err := ring.drawKey()
+	err := s.changeKeys(s.life, func(ring keyring) (keyring, error) {
+		k, err := ring.drawKey()
+		return append(keyring{k}, ring...), err
+	})
 	if err != nil {
 		return err
-	}
-	// What is committed with the old key until the loop below is noted by apply.
-	if err := s.seals.replace(append(keyring{k}, ring...)); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for res, t := range s.tables {
-		if !s.seals.of[res] {
-			continue
-		}
-		for _, row := range t.rows {
-			if _, ok := s.stale[row.key]; !ok {
-				s.stale[row.key] = ring[0].id
-			}
-		}
 	}
 	select {
 	case r.signal <- struct{}{}:
@@ -159,6 +145,9 @@ func (r *resealer) begin() error {
 
 // run seals anew until ctx ends, and lets go of keys that nothing is sealed with any more.
 func (r *resealer) run(ctx context.Context) {
+	r.store.mu.Lock()
+	r.err = nil
+	r.store.mu.Unlock()
 	for {
 		pause, err := r.step(ctx)
 		if err != nil {
@@ -289,7 +278,7 @@ func (r *resealer) tidy() (next time.Duration, err error) {
 	if slices.EqualFunc(ring, tidied, func(a, b sealKey) bool { return a.id == b.id && a.unused.Equal(b.unused) }) {
 		return next, nil
 	}
-	if err := s.seals.replace(tidied); err != nil {
+	if err := s.changeKeys(s.life, func(keyring) (keyring, error) { return tidied, nil }); err != nil {
 		s.log.Warn("sealing keys not tidied, will retry", "err", err)
 		return resealPause, nil
 	}

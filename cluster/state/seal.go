@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"github.com/troupe-run/troupe/messages"
@@ -17,6 +18,8 @@ type sealer struct {
 	path string
 	of   map[messages.Resource]bool
 	ring atomic.Pointer[keyring]
+
+	changing sync.Mutex // held while the ring is replaced
 }
 
 func loadSealer(dir string, of []messages.Resource) (*sealer, error) {
@@ -68,7 +71,7 @@ func (s *sealer) open(key messages.Key, body []byte, id string) ([]byte, error) 
 	}
 	k, ok := s.ring.Load().find(id)
 	if !ok {
-		return nil, fmt.Errorf("sealed with key %s, which %s does not hold: %w", id, s.path, messages.ErrInvalid)
+		return nil, fmt.Errorf("sealed with key %s, which %s does not hold: %w", id, s.path, errUnknownKey)
 	}
 	var sealed []byte
 	if err := json.Unmarshal(body, &sealed); err != nil {

@@ -117,6 +117,11 @@ func (s *Store) open(ctx context.Context) error {
 	if s.cfg.Shared {
 		return s.openShared(ctx)
 	}
+	if s.shares() {
+		if err := s.learnKeys(ctx); err != nil {
+			return err
+		}
+	}
 	last := s.stream.CachedInfo().State.LastSeq
 	if s.mark != nil {
 		if err := s.mark.checkEnd(last); err != nil {
@@ -181,6 +186,11 @@ func (s *Store) openShared(ctx context.Context) error {
 
 // replayWhole is replayShared of a bucket that does not end before the mark.
 func (s *Store) replayWhole(ctx context.Context) (rev, last uint64, err error) {
+	if s.shares() {
+		if err := s.learnKeys(ctx); err != nil {
+			return 0, 0, err
+		}
+	}
 	if rev, last, err = s.replayShared(ctx); err == nil && s.mark != nil {
 		err = s.mark.checkEnd(last)
 	}
