@@ -48,6 +48,8 @@ type role struct {
 	mu   sync.RWMutex
 	term *term // nil while another member leads
 	pump *pump
+	// heard is when the pump last had contact, or this store led; owned by the pump while there is one.
+	heard time.Time
 
 	calls calls
 	reads rounds
@@ -187,6 +189,7 @@ func (s *Store) endTerm(ctx context.Context, t *term, wanted bool) error {
 	s.changes = nil
 	s.stalled.Store(nil)
 	s.log.Info("bucket is led elsewhere", "rev", s.Revision())
+	s.role.heard = s.cfg.Clock.Now()
 	s.startPump()
 	close(t.deposed)
 	return err

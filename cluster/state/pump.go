@@ -169,9 +169,15 @@ func (s *Store) startPump() {
 		defer close(p.done)
 		wait := firstPause
 		for ctx.Err() == nil {
+			err := error(nil)
+			if s.cfg.Clock.Since(s.role.heard) > s.gapLimit() {
+				err = s.resync(ctx)
+			}
 			from := s.Revision()
-			f := intake{store: s, last: from}
-			err := s.readFrom(ctx, from+1, f.take, f.paused)
+			if err == nil {
+				f := intake{store: s, last: from}
+				err = s.readFrom(ctx, from+1, f.take, f.paused)
+			}
 			if ctx.Err() != nil {
 				return
 			}
@@ -219,6 +225,9 @@ type followed struct {
 }
 
 func (f *intake) take(r raw) (last bool, err error) {
+	if err := f.store.hear(); err != nil {
+		return false, err
+	}
 	if r.seq <= f.last {
 		return false, nil
 	}
@@ -251,6 +260,9 @@ func (f *intake) release() {
 // paused makes visible what is held back if nothing more is to come: what was still to come when it was
 // counted may have been written over since.
 func (f *intake) paused(ctx context.Context) error {
+	if err := f.store.hear(); err != nil {
+		return err
+	}
 	if len(f.held) == 0 {
 		return nil
 	}

@@ -179,6 +179,7 @@ func (s *Store) openShared(ctx context.Context) error {
 		}
 	}
 	s.rev, s.floor, s.deleted = rev, rev, nil
+	s.role.heard = begun
 	s.serve()
 	s.startPump()
 	return nil
