@@ -90,7 +90,7 @@ test: tools ## run all tests; those with real containers need root
 
 # A module of its own, with dependencies of its own.
 .PHONY: conformance
-conformance: $(BIN)/troupe ## run kubectl, Helm and client-go against the binary, on simulated nodes
+conformance: $(BIN)/troupe ## run kubectl, Helm, an operator and client-go against the binary, on simulated nodes
 	cd testkit/conformance && TROUPE=$(CURDIR)/$(BIN)/troupe $(GO) test -timeout 10m ./...
 
 ROUNDS ?= 500

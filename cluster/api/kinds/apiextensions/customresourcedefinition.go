@@ -44,7 +44,8 @@ func CustomResourceDefinition() kind.Kind {
 			return check.BesidesMetadata(whole.Validate(ctx, in))
 		},
 		ValidateUpdate: func(ctx context.Context, obj, old kind.Object) field.ErrorList {
-			if errs := validateSize(obj.(*apiextensionsv1.CustomResourceDefinition)); errs != nil {
+			// One that is too large already, from before there were limits, may be changed as before.
+			if errs := validateSize(obj.(*apiextensionsv1.CustomResourceDefinition)); errs != nil && validateSize(old.(*apiextensionsv1.CustomResourceDefinition)) == nil {
 				return errs
 			}
 			return both(obj, old, func(in, was *apiextensions.CustomResourceDefinition) field.ErrorList {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 func TestSchemasHaveASize(t *testing.T) {
@@ -63,6 +64,27 @@ func TestSchemasHaveASize(t *testing.T) {
 		}
 		if got != test.want {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// TestLimitsAreForWhatIsNew: a definition that is too large already can still be changed.
+func TestLimitsAreForWhatIsNew(t *testing.T) {
+	t.Parallel()
+	build := func(rules int) *apiextensionsv1.CustomResourceDefinition {
+		crd := &apiextensionsv1.CustomResourceDefinition{}
+		crd.Spec.Versions = []apiextensionsv1.CustomResourceDefinitionVersion{{Name: "v1", Schema: &apiextensionsv1.CustomResourceValidation{
+			OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object", XValidations: slices.Repeat(apiextensionsv1.ValidationRules{{Rule: "x"}}, rules)}}}}
+		return crd
+	}
+	k := CustomResourceDefinition()
+	for _, tc := range []struct {
+		old, now int
+		refused  bool
+	}{{1, maxRules + 1, true}, {maxRules + 1, maxRules + 2, false}, {maxRules + 1, 1, false}} {
+		refused := slices.ContainsFunc(k.ValidateUpdate(t.Context(), build(tc.now), build(tc.old)), func(err *field.Error) bool { return strings.Contains(err.Detail, "validation rules") })
+		if refused != tc.refused {
+			t.Errorf("from %d to %d rules: refused %v", tc.old, tc.now, refused)
 		}
 	}
 }
