@@ -37,6 +37,13 @@ func rawWidget(members string) []byte {
 	return []byte(`{"apiVersion":"example.com/v1","kind":"Widget",` + members + `}`)
 }
 
+// rawPolicy makes a policy with the validations given.
+func rawPolicy(name, validations string) hostile {
+	return hostile{name: name, method: http.MethodPost, path: "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies", mime: jsonMIME,
+		body: []byte(`{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingAdmissionPolicy","metadata":{"name":"bomb"},"spec":{"matchConstraints":{"resourceRules":[` +
+			`{"apiGroups":[""],"apiVersions":["v1"],"operations":["CREATE"],"resources":["configmaps"]}]},"validations":[` + validations + `]}}`)}
+}
+
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
 // nest puts a text into itself n times: open and end are what is around it each time.
@@ -101,6 +108,14 @@ var customAttacks = []func(r *rand.Rand) hostile{
 			"oldSelf.size() == self.nothing", "'\\u00'", "self.all(x, self.all(y, y.replace(x, x+x+x+x) == x))")
 		return hostile{name: "rule", method: http.MethodPost, path: definitionsPath, mime: jsonMIME,
 			body: rawDefinition(rawRule("", rule))}
+	},
+	func(r *rand.Rand) hostile { // policies with more to compile than anybody has
+		return rawPolicy("policy large", strings.TrimSuffix(strings.Repeat(`{"expression":"object.metadata.name == 'a' || object.metadata.name.startsWith('b')"},`, 1_001+r.IntN(18_000)), ","))
+	},
+	func(r *rand.Rand) hostile { // policies of rules that are none
+		n := 300 + r.IntN(18_000)
+		return rawPolicy("policy", pick(r, `{"expression":"(("}`, `{"expression":"1"}`, `{"expression":""}`, `{"expression":"unknown(object)"}`, `{"expression":"params.a"}`,
+			`{"expression":"`+nest("(", "true", ")", n)+`"}`, `{"expression":"`+nest("!", "1", "", n)+`"}`, `{"expression":"true","messageExpression":"1"}`, `{"expression":"true","reason":"Bad"}`))
 	},
 	func(r *rand.Rand) hostile { // schemas that are none
 		return hostile{name: "schema", method: http.MethodPost, path: definitionsPath, mime: jsonMIME, body: rawDefinition(pick(r,

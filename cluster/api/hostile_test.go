@@ -198,7 +198,7 @@ const (
 )
 
 var costly = map[string]bool{"huge": true, "many": true, "many maps": true, "YAML list": true, "JSON patch": true, "gzip": true, "deep": true,
-	"definition wide": true, "definition rules": true, "definition patterns": true, "definition deep": true, "custom size": true}
+	"definition wide": true, "definition rules": true, "definition patterns": true, "definition deep": true, "custom size": true, "policy large": true}
 
 // TestHostileBodies sends ten thousand requests that mean harm. Each is refused for what it is, and
 // the server is no larger afterwards.

@@ -1,12 +1,14 @@
 package admissionregistration
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
 	"github.com/troupe-run/troupe/cluster/api/kind"
@@ -229,5 +231,47 @@ func TestBindings(t *testing.T) {
 		"FieldValueNotSupported spec.matchResources.resourceRules.operations")
 	if diff := cmp.Diff([]any{"", "p", "n", "<unknown>"}, ValidatingAdmissionPolicyBinding().Row(validating(nil))); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestExpressionsHaveASize: what would take long to compile is refused, unless it is there already.
+func TestExpressionsHaveASize(t *testing.T) {
+	t.Parallel()
+	const refusal = "must not have more than 1000 expressions, or 262144 bytes of them"
+	policy := func(validations, text int) *validatingPolicy {
+		return &validatingPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: admissionv1.ValidatingAdmissionPolicySpec{
+			Validations: slices.Repeat([]admissionv1.Validation{{Expression: strings.Repeat("(", text)}}, validations)}}
+	}
+	mutations := func(n int) *mutatingPolicy {
+		return &mutatingPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: admissionv1.MutatingAdmissionPolicySpec{
+			Mutations: slices.Repeat([]admissionv1.Mutation{{PatchType: admissionv1.PatchTypeJSONPatch, JSONPatch: &admissionv1.JSONPatch{Expression: "["}}}, n)}}
+	}
+	hooks := func(n int) *validatingHooks {
+		return hook(func(h *admissionv1.ValidatingWebhook) {
+			h.MatchConditions = slices.Repeat([]admissionv1.MatchCondition{{Name: "a", Expression: "("}}, n)
+		})
+	}
+	for name, tc := range map[string]struct {
+		kind     kind.Kind
+		obj, old kind.Object
+		refused  bool
+	}{
+		"many validations":         {ValidatingAdmissionPolicy(), policy(maxExpressions+1, 1), nil, true},
+		"much text":                {ValidatingAdmissionPolicy(), policy(3, maxExpressionText/2), nil, true},
+		"not too many":             {ValidatingAdmissionPolicy(), policy(maxExpressions, 1), nil, false},
+		"more than before":         {ValidatingAdmissionPolicy(), policy(maxExpressions+1, 1), policy(1, 1), true},
+		"too many before":          {ValidatingAdmissionPolicy(), policy(maxExpressions+2, 1), policy(maxExpressions+1, 1), false},
+		"many mutations":           {MutatingAdmissionPolicy(), mutations(maxExpressions + 1), nil, true},
+		"many conditions of hooks": {ValidatingWebhookConfiguration(), hooks(maxExpressions + 1), nil, true},
+	} {
+		var got field.ErrorList
+		if tc.old == nil {
+			got = kindtest.Create(tc.kind, tc.obj)
+		} else {
+			got = kindtest.Update(tc.kind, tc.obj, tc.old)
+		}
+		if refused := slices.ContainsFunc(got, func(err *field.Error) bool { return err.Detail == refusal }); refused != tc.refused || refused && len(got) != 1 {
+			t.Errorf("%s: refused %v, %d errors", name, refused, len(got))
+		}
 	}
 }

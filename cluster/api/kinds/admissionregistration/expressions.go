@@ -21,6 +21,33 @@ import (
 // maxConditions is how many match conditions one hook or policy may have.
 const maxConditions = 64
 
+// An object's expressions are compiled when it is written, and again where it applies; a thousand take
+// a good part of a second. Kubernetes has no such limits, and nobody comes near them.
+const (
+	maxExpressions    = 1_000
+	maxExpressionText = 256 << 10 // bytes of all
+)
+
+// validateSize refuses more expressions than that, unless there were too many before. What it refuses
+// is not to be compiled.
+func validateSize(now, before []string, at *field.Path) field.ErrorList {
+	if !tooLarge(now) || tooLarge(before) {
+		return nil
+	}
+	return field.ErrorList{field.Forbidden(at, fmt.Sprintf("must not have more than %d expressions, or %d bytes of them", maxExpressions, maxExpressionText))}
+}
+
+func tooLarge(expressions []string) bool {
+	n, text := 0, 0
+	for _, x := range expressions {
+		text += len(x)
+		if x != "" {
+			n++
+		}
+	}
+	return n > maxExpressions || text > maxExpressionText
+}
+
 // baseEnv takes tens of milliseconds to build and some megabytes, so only who has expressions pays.
 var baseEnv = sync.OnceValue(func() *environment.EnvSet {
 	return environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())

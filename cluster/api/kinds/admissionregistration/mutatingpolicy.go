@@ -65,6 +65,9 @@ var mutable = sets.New(admissionv1.OperationAll, admissionv1.Create, admissionv1
 var patchTypes = sets.New(admissionv1.PatchTypeApplyConfiguration, admissionv1.PatchTypeJSONPatch)
 
 func validateMutatingPolicy(spec *admissionv1.MutatingAdmissionPolicySpec, before []string) field.ErrorList {
+	if errs := validateSize(mutatingExpressions(spec), before, specPath); errs != nil {
+		return errs
+	}
 	errs := required(spec.FailurePolicy, failurePolicies, specPath.Child("failurePolicy"))
 	errs = append(errs, validateParamKind(spec.ParamKind, specPath.Child("paramKind"))...)
 	errs = append(errs, validateConstraints(spec.MatchConstraints, specPath.Child("matchConstraints"))...)

@@ -90,6 +90,9 @@ var reasons = sets.New(metav1.StatusReasonForbidden, metav1.StatusReasonInvalid,
 
 func validateValidatingPolicy(p *validatingPolicy, before []string) field.ErrorList {
 	spec := &p.Spec
+	if errs := validateSize(validatingExpressions(spec), before, specPath); errs != nil {
+		return errs
+	}
 	errs := required(spec.FailurePolicy, failurePolicies, specPath.Child("failurePolicy"))
 	errs = append(errs, validateParamKind(spec.ParamKind, specPath.Child("paramKind"))...)
 	errs = append(errs, validateConstraints(spec.MatchConstraints, specPath.Child("matchConstraints"))...)

@@ -28,6 +28,9 @@ const maxTimeout = 30
 // validateHooks checks the hooks of a configuration. Hooks that mutate come as the other kind, with
 // which they share all but the reinvocation policy.
 func validateHooks(hooks []admissionv1.ValidatingWebhook, before []string) field.ErrorList {
+	if errs := validateSize(hookExpressions(hooks), before, field.NewPath("webhooks")); errs != nil {
+		return errs
+	}
 	var errs field.ErrorList
 	e, err := newExpressions(false, false, before)
 	if err != nil {
@@ -112,7 +115,10 @@ func hookExpressions(hooks []admissionv1.ValidatingWebhook) []string {
 func conditionExpressions(list []admissionv1.MatchCondition) []string {
 	var out []string
 	for _, c := range list {
-		out = append(out, c.Expression, strings.TrimSpace(c.Expression))
+		out = append(out, c.Expression)
+		if trimmed := strings.TrimSpace(c.Expression); trimmed != c.Expression {
+			out = append(out, trimmed)
+		}
 	}
 	return out
 }
