@@ -2,6 +2,9 @@ package node
 
 import (
 	"errors"
+	"io"
+	"net"
+	"sync/atomic"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -113,5 +116,64 @@ func TestWhatRunsTakesCommands(t *testing.T) {
 	}
 	if _, err := c.logged(server.Container{Pod: "p", Name: "web"}, false); err == nil || err.Error() != "unable to retrieve container logs for gone" {
 		t.Errorf("the log of a run that was cleared away: %v", err)
+	}
+}
+
+func TestPortsAreDialedByAddress(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, "hello")
+			_ = conn.Close()
+		}
+	}()
+	open := uint16(l.Addr().(*net.TCPAddr).Port)
+	none, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shut := uint16(none.Addr().(*net.TCPAddr).Port)
+	if err := none.Close(); err != nil {
+		t.Fatal(err)
+	}
+	facts := &atomic.Pointer[pod.Facts]{}
+	c := containers{facts: facts, find: func(_, name string) (pod.View, bool) {
+		v := pod.View{Status: &corev1.PodStatus{}}
+		if name == "up" {
+			v.Status.PodIP = "127.0.0.1"
+		}
+		return v, name != "none"
+	}}
+	if _, err := c.Dial(t.Context(), "", "", open); !errors.Is(err, messages.ErrUnavailable) {
+		t.Errorf("a node without an address: %v", err)
+	}
+	facts.Store(&pod.Facts{HostIPs: []string{"127.0.0.1"}})
+	for _, tc := range []struct {
+		pod  string
+		port uint16
+		want error
+	}{
+		{"up", open, nil}, {"", open, nil}, {"up", shut, messages.ErrUnavailable}, {"starting", open, messages.ErrUnavailable}, {"none", open, messages.ErrNotFound},
+	} {
+		conn, err := c.Dial(t.Context(), "default", tc.pod, tc.port)
+		if !errors.Is(err, tc.want) {
+			t.Errorf("pod %q: %v, want %v", tc.pod, err, tc.want)
+		}
+		if err != nil {
+			continue
+		}
+		if got, err := io.ReadAll(conn); string(got) != "hello" {
+			t.Errorf("pod %q: it says %q, %v", tc.pod, got, err)
+		}
+		_ = conn.Close()
 	}
 }
