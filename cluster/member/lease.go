@@ -48,7 +48,16 @@ type lease struct {
 	seen  bool
 
 	until atomic.Pointer[time.Time] // the lease is certainly ours
+	had   atomic.Pointer[time.Time] // when the servers last answered
+
+	config jetstream.StreamConfig
 }
+
+// reviveAfter is how long nobody can have the lease before its stream is made anew: longer than the servers
+// need to elect a leader. They do not find one for a stream in memory when one of three is away and another
+// was started again, so that only one remembers. Nothing is lost with it: the lease only limits overlap, the
+// epoch in the bucket makes it harmless.
+const reviveAfter = 20 * time.Second
 
 // openLease makes the stream of the lease if it is not there.
 func openLease(ctx context.Context, nc *nats.Conn, replicas int, me Holder, c clock.WithTicker) (*lease, error) {
@@ -56,19 +65,63 @@ func openLease(ctx context.Context, nc *nats.Conn, replicas int, me Holder, c cl
 	if err != nil {
 		return nil, err
 	}
-	l := &lease{js: js, me: me, clock: c, subject: messages.StateRecord(messages.LeaseBucket, "leader")}
+	l := &lease{js: js, me: me, clock: c, subject: messages.StateRecord(messages.LeaseBucket, "leader"), config: jetstream.StreamConfig{
+		Name: "KV_" + messages.LeaseBucket, Description: "which member leads", Subjects: []string{messages.StateAll(messages.LeaseBucket)},
+		MaxMsgsPerSubject: 1, Storage: jetstream.MemoryStorage, Replicas: replicas, DenyDelete: true,
+	}}
+	l.answered()
 	for {
-		l.stream, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-			Name: "KV_" + messages.LeaseBucket, Description: "which member leads", Subjects: []string{messages.StateAll(messages.LeaseBucket)},
-			MaxMsgsPerSubject: 1, Storage: jetstream.MemoryStorage, Replicas: replicas, DenyDelete: true,
-		})
+		attempt, cancel := context.WithTimeout(ctx, 2*askWait)
+		err = l.open(attempt)
+		cancel()
 		if err == nil {
+			l.answered()
 			return l, nil
 		}
+		l.revive(ctx)
 		if !sleep(ctx, c, lookEvery) {
 			return nil, fmt.Errorf("open the lease: %w", err)
 		}
 	}
+}
+
+// answered notes that the servers gave an answer about the lease.
+func (l *lease) answered() {
+	now := l.clock.Now()
+	l.had.Store(&now)
+}
+
+// revive makes the lease's stream anew if nobody could have it for long.
+func (l *lease) revive(ctx context.Context) {
+	if l.clock.Since(*l.had.Load()) < reviveAfter {
+		return
+	}
+	l.answered() // others may be at it: not again at once
+	ctx, cancel := context.WithTimeout(ctx, 2*askWait)
+	defer cancel()
+	// A majority of the servers has to agree. Whoever is cut off fails here.
+	if err := l.js.DeleteStream(ctx, l.config.Name); err != nil {
+		return
+	}
+	config := l.config
+	if _, err := l.js.CreateStream(ctx, config); err == nil {
+		return
+	}
+	// One server has to do while another is away; see open.
+	config.Replicas = 1
+	_, _ = l.js.CreateStream(ctx, config) // or another member does; who fails comes again
+}
+
+// open finds the lease's stream or makes it, on as many servers as it should have if they are there.
+func (l *lease) open(ctx context.Context) (err error) {
+	l.stream, err = l.js.Stream(ctx, l.config.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		l.stream, err = l.js.CreateStream(ctx, l.config)
+	}
+	if err == nil && l.stream.CachedInfo().Config.Replicas < l.config.Replicas {
+		_, _ = l.js.UpdateStream(ctx, l.config) // not while one is away; the next member that starts tries again
+	}
+	return err
 }
 
 // held says whether the lease is certainly this member's at this moment.
@@ -92,6 +145,7 @@ func (l *lease) look(ctx context.Context) (h Holder, free bool, err error) {
 	case !errors.Is(err, jetstream.ErrMsgNotFound):
 		return h, false, fmt.Errorf("read the lease: %w", err)
 	}
+	l.answered()
 	now := l.clock.Now()
 	if !l.seen || seq != l.seq {
 		l.seen, l.seq, l.since = true, seq, now
@@ -117,6 +171,7 @@ func (l *lease) write(ctx context.Context, h Holder) (ok bool, err error) {
 	case err != nil:
 		return false, fmt.Errorf("write the lease: %w", err)
 	}
+	l.answered()
 	l.seq, l.since = ack.Sequence, sent
 	if h.ID != "" {
 		until := sent.Add(leaseTime - leaseMargin)

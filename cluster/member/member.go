@@ -110,6 +110,7 @@ func (m *Member) run(ctx context.Context) {
 		}
 		if err != nil && ctx.Err() == nil {
 			m.log.Debug("lease cannot be had", "err", err)
+			m.lease.revive(ctx)
 		}
 		sleep(ctx, m.cfg.Clock, lookEvery)
 	}
@@ -169,5 +170,6 @@ func (m *Member) renew(ctx context.Context) {
 			return
 		}
 		m.log.Debug("lease not renewed", "err", errors.Join(err, lookErr))
+		m.lease.revive(ctx)
 	}
 }

@@ -2,7 +2,9 @@ package state_test
 
 import (
 	"fmt"
+	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -90,16 +92,36 @@ func BenchmarkPublish(b *testing.B) {
 	b.ReportMetric(float64(len(data)), "bytes/object")
 }
 
-// BenchmarkReopen opens a bucket of 100,000 pods.
+// BenchmarkReopen restarts a server with 100,000 pods of 2 KB and opens their bucket: the time until they
+// are served, and what they take in memory for each byte of their JSON.
 func BenchmarkReopen(b *testing.B) {
-	nats := startBus(b, b.TempDir())
-	s := open(b, nats, nil)
+	dir := b.TempDir()
+	start := func() (*bus.Bus, *state.Store) {
+		nats, err := bus.Start(b.Context(), bus.Config{DataDir: dir, Log: discard()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s, err := state.Open(b.Context(), state.Config{Bus: nats, Resources: []state.Resource{pods}, Log: discard()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return nats, s
+	}
+	end := func(nats *bus.Bus, s *state.Store) {
+		closeStore(b, s)
+		if err := nats.Close(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	nats, s := start()
 	const total = 100_000
 	var wg sync.WaitGroup
 	for w := range 256 {
 		wg.Go(func() {
 			for i := w; i < total; i += 256 {
-				if _, err := s.Commit(b.Context(), op(b, s, realPod(i), 0)); err != nil {
+				p := realPod(i)
+				p.Annotations = map[string]string{"note": strings.Repeat("x", 500)}
+				if _, err := s.Commit(b.Context(), op(b, s, p, 0)); err != nil {
 					b.Error(err)
 					return
 				}
@@ -107,17 +129,32 @@ func BenchmarkReopen(b *testing.B) {
 		})
 	}
 	wg.Wait()
+	_, size := s.Stats(messages.Pods)
+	end(nats, s)
+	heap := func() float64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	var before, after float64
+	s, nats = nil, nil
 	for b.Loop() {
-		again, err := state.Open(b.Context(), state.Config{Bus: nats, Resources: []state.Resource{pods}, Log: discard()})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if n, _ := again.Stats(messages.Pods); n != total {
+		b.StopTimer()
+		before = heap()
+		b.StartTimer()
+		nats, s := start()
+		if n, _ := s.Stats(messages.Pods); n != total {
 			b.Fatalf("read %d objects", n)
 		}
-		closeStore(b, again)
+		b.StopTimer()
+		after = heap()
+		end(nats, s)
+		b.StartTimer()
 	}
 	b.ReportMetric(total*float64(b.N)/b.Elapsed().Seconds(), "objects/s")
+	b.ReportMetric((after-before)/float64(size), "heap/JSON")
+	b.ReportMetric(float64(size)/total, "B/object")
 }
 
 func BenchmarkEncode(b *testing.B) {
