@@ -81,15 +81,13 @@ func CustomResourceDefinition() kind.Kind {
 		NeedsResourceVersion: true,
 
 		Status: &kind.Subresource{
-			Prepare: func(ctx context.Context, obj, old kind.Object) {
-				both(obj, old, func(in, was *apiextensions.CustomResourceDefinition) field.ErrorList {
-					status.PrepareForUpdate(ctx, in, was)
-					external(in, obj)
-					return nil
-				})
+			Prepare: func(_ context.Context, obj, old kind.Object) {
+				// All versions of a definition share one spec, which may be large. Metadata is written with
+				// the status: the finalizer goes that way.
+				obj.(*apiextensionsv1.CustomResourceDefinition).Spec = old.(*apiextensionsv1.CustomResourceDefinition).Spec
 			},
 			Validate: func(ctx context.Context, obj, old kind.Object) field.ErrorList {
-				return both(obj, old, func(in, was *apiextensions.CustomResourceDefinition) field.ErrorList {
+				return both(withoutSpec(obj), withoutSpec(old), func(in, was *apiextensions.CustomResourceDefinition) field.ErrorList {
 					return check.BesidesMetadata(status.ValidateUpdate(ctx, in, was))
 				})
 			},
@@ -111,6 +109,13 @@ func terminate(crd *apiextensionsv1.CustomResourceDefinition) {
 		Type: apiextensionsv1.Terminating, Status: apiextensionsv1.ConditionTrue, Reason: "InstanceDeletionPending",
 		Message: "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
 	})
+}
+
+// withoutSpec is what rules about the status need of a definition.
+func withoutSpec(obj kind.Object) kind.Object {
+	crd := *obj.(*apiextensionsv1.CustomResourceDefinition)
+	crd.Spec = apiextensionsv1.CustomResourceDefinitionSpec{}
+	return &crd
 }
 
 // internal converts a definition into the type that the rules are written for.
