@@ -41,13 +41,23 @@ func apiRates(b *testing.B) {
 	defer stop(b, p)
 	clients := apiClientsOf(b, p)
 	maps := func(name string) string { return "/api/v1/namespaces/default/configmaps/" + name }
-	body := func(i, value int) []byte { return encoded(b, configMap(i, value)) }
+	// What is sent is made beforehand.
+	bodies := func(n int, of func(i int) any) [][]byte {
+		out := make([][]byte, n)
+		for i := range out {
+			out[i] = encoded(b, of(i))
+		}
+		return out
+	}
+	creates := bodies(apiObjects, func(i int) any { return configMap(i, 0) })
+	updates := bodies(2*apiObjects, func(i int) any { return configMap(i%apiObjects, 1+i) })
+	podCreates := bodies(apiPods, func(i int) any { return lonelyPod(i) })
 
 	apiPhase(b, p, "creates", apiObjects, func(ctx context.Context, c rest.Interface, i int) error {
-		return c.Post().AbsPath(maps("")).Body(body(i, 0)).Do(ctx).Error()
+		return c.Post().AbsPath(maps("")).Body(creates[i]).Do(ctx).Error()
 	}, clients)
 	apiPhase(b, p, "updates", 2*apiObjects, func(ctx context.Context, c rest.Interface, i int) error {
-		return c.Put().AbsPath(maps(configMapName(i % apiObjects))).Body(body(i%apiObjects, 1+i)).Do(ctx).Error()
+		return c.Put().AbsPath(maps(configMapName(i % apiObjects))).Body(updates[i]).Do(ctx).Error()
 	}, clients)
 	apiPhase(b, p, "gets", 5*apiObjects, func(ctx context.Context, c rest.Interface, i int) error {
 		return read(ctx, c.Get().AbsPath(maps(configMapName(i%apiObjects))), 1<<10)
@@ -57,7 +67,7 @@ func apiRates(b *testing.B) {
 	}, clients)
 	pods := "/api/v1/namespaces/default/pods"
 	apiPhase(b, p, "pod-creates", apiPods, func(ctx context.Context, c rest.Interface, i int) error {
-		return c.Post().AbsPath(pods).Body(encoded(b, lonelyPod(i))).Do(ctx).Error()
+		return c.Post().AbsPath(pods).Body(podCreates[i]).Do(ctx).Error()
 	}, clients)
 	apiPhase(b, p, "pod-lists", 2*apiClients, func(ctx context.Context, c rest.Interface, i int) error {
 		return read(ctx, c.Get().AbsPath(pods), apiPods<<10)
