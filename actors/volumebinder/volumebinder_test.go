@@ -140,6 +140,11 @@ func TestWhoGetsWhich(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			for _, obj := range tt.objs {
+				if v, ok := obj.(*corev1.PersistentVolume); ok && v.Spec.ClaimRef == nil {
+					v.Status.Phase = corev1.VolumeAvailable // or which one is so first would decide
+				}
+			}
 			controllertest.Run(t, func(t *testing.T, w *controllertest.World) {
 				w.Start(Spec(w.Deps()))
 				w.Settle()
