@@ -63,6 +63,13 @@ func (c *control) count(reason string) int {
 	return n
 }
 
+// said returns all reports.
+func (c *control) said() []link.PodReport {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.reports)
+}
+
 // last returns the newest report.
 func (c *control) last(t testing.TB) link.PodReport {
 	t.Helper()

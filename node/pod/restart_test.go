@@ -124,7 +124,7 @@ func TestAllContainersAreRestarted(t *testing.T) {
 			t.Errorf("a container that waits: %+v", w)
 		}
 		seen := false
-		for _, r := range b.ctl.reports {
+		for _, r := range b.ctl.said() {
 			c := findCondition(r.Status.Conditions, corev1.AllContainersRestarting)
 			seen = seen || c.Status == corev1.ConditionTrue && c.Reason == "RestartAllContainersStarted"
 		}
