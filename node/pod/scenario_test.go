@@ -303,7 +303,7 @@ func TestAnotherLifeAdopts(t *testing.T) {
 		b.want(orphan)
 		pass(40 * time.Second) // crashed at 5, 10 and 25 s; waits until 45 s
 		var restarts int32
-		for _, r := range b.ctl.reports {
+		for _, r := range b.ctl.said() {
 			if r.Name == "kept" {
 				kept.Status = r.Status
 				restarts = r.Status.ContainerStatuses[0].RestartCount
