@@ -148,6 +148,17 @@ func TestGrowAndShrink(t *testing.T) {
 		}
 	}
 	g.members[1].kubectl("create", "configmap", "of-three", "--from-literal=by=me")
+	if out := g.members[1].must("secrets", "rotate"); !strings.Contains(out, "all objects are sealed with key") {
+		t.Errorf("rotate said:\n%s", out)
+	}
+	_, secret = g.revision(0)
+	g.kill(2) // it reads everything anew
+	g.says(2, "\nready in ")
+	for i := range g.members {
+		if _, s := g.revision(i); s != secret {
+			t.Errorf("after the rotation the secret is at %s at m%d, and at %s at m0", s, i, secret)
+		}
+	}
 
 	first.must("members", "shrink")
 	for _, at := range []killAt{{1, "leaving"}, {0, "taking the state"}, {0, "stream moved"}, {0, "state taken"}} {
