@@ -113,24 +113,28 @@ func BenchmarkReopen(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	nats, s := start()
 	const total = 100_000
-	var wg sync.WaitGroup
-	for w := range 256 {
-		wg.Go(func() {
-			for i := w; i < total; i += 256 {
-				p := realPod(i)
-				p.Annotations = map[string]string{"note": strings.Repeat("x", 500)}
-				if _, err := s.Commit(b.Context(), op(b, s, p, 0)); err != nil {
-					b.Error(err)
-					return
+	fill := func() int64 {
+		nats, s := start()
+		defer end(nats, s)
+		var wg sync.WaitGroup
+		for w := range 256 {
+			wg.Go(func() {
+				for i := w; i < total; i += 256 {
+					p := realPod(i)
+					p.Annotations = map[string]string{"note": strings.Repeat("x", 500)}
+					if _, err := s.Commit(b.Context(), op(b, s, p, 0)); err != nil {
+						b.Error(err)
+						return
+					}
 				}
-			}
-		})
+			})
+		}
+		wg.Wait()
+		_, size := s.Stats(messages.Pods)
+		return size
 	}
-	wg.Wait()
-	_, size := s.Stats(messages.Pods)
-	end(nats, s)
+	size := fill()
 	heap := func() float64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -138,7 +142,6 @@ func BenchmarkReopen(b *testing.B) {
 		return float64(m.HeapAlloc)
 	}
 	var before, after float64
-	s, nats = nil, nil
 	for b.Loop() {
 		b.StopTimer()
 		before = heap()
