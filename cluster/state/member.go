@@ -89,9 +89,12 @@ func (s *Store) Lead(ctx context.Context) (deposed <-chan struct{}, err error) {
 		s.log.Debug("another server leads the stream", "err", err)
 	}
 	cancel()
-	if s.shares() {
-		if err := s.offerKeys(ctx); err != nil {
-			return nil, err
+	if s.shares() { // the stream may just be moving
+		err := s.offerKeys(ctx)
+		for wait := firstPause; err != nil; err = s.offerKeys(ctx) {
+			if errors.Is(err, messages.ErrInvalid) || !s.wait(ctx, &wait) {
+				return nil, err
+			}
 		}
 	}
 	epoch, err := t.writer.takeOver(ctx)
