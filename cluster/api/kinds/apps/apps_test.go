@@ -69,7 +69,7 @@ func TestDeploymentValidation(t *testing.T) {
 		change func(*appsv1.Deployment)
 		want   []string
 	}{
-		{"no selector", func(d *appsv1.Deployment) { d.Spec.Selector = nil }, []string{"FieldValueRequired spec.selector"}},
+		{"no selector", func(d *appsv1.Deployment) { d.Spec.Selector = nil }, []string{"FieldValueRequired spec.selector", "FieldValueInvalid spec.template.metadata.labels"}},
 		{"empty selector", func(d *appsv1.Deployment) { d.Spec.Selector = &metav1.LabelSelector{} }, []string{"FieldValueInvalid spec.selector"}},
 		{"other labels", func(d *appsv1.Deployment) { d.Spec.Template.Labels = nil }, []string{"FieldValueInvalid spec.template.metadata.labels"}},
 		{"bad selector", func(d *appsv1.Deployment) {
@@ -94,7 +94,7 @@ func TestDeploymentValidation(t *testing.T) {
 		{"recreate with rolling update", func(d *appsv1.Deployment) {
 			d.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{}}
 		}, []string{"FieldValueForbidden spec.strategy.rollingUpdate"}},
-		{"strategy", func(d *appsv1.Deployment) { d.Spec.Strategy.Type = "BlueGreen" }, []string{"FieldValueNotSupported spec.strategy.type"}},
+		{"strategy", func(d *appsv1.Deployment) { d.Spec.Strategy.Type = "BlueGreen" }, []string{"FieldValueNotSupported spec.strategy"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -154,7 +154,7 @@ func TestReplicaSet(t *testing.T) {
 	bad := rs.DeepCopy()
 	bad.Spec.Replicas = ptr.To(int32(-1))
 	bad.Spec.Selector = nil
-	kindtest.Want(t, kindtest.Create(k, bad), "FieldValueInvalid spec.replicas", "FieldValueRequired spec.selector")
+	kindtest.Want(t, kindtest.Create(k, bad), "FieldValueInvalid spec.replicas", "FieldValueRequired spec.selector", "FieldValueInvalid spec.template.metadata.labels")
 	other := rs.DeepCopy()
 	other.Spec.Selector.MatchLabels = map[string]string{"app": "shop"}
 	kindtest.Want(t, kindtest.Update(k, other, rs), "FieldValueInvalid spec.selector", "FieldValueInvalid spec.template.metadata.labels")

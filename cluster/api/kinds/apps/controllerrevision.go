@@ -2,6 +2,8 @@ package apps
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -28,11 +30,12 @@ func ControllerRevision() kind.Kind {
 		NewList:    func() runtime.Object { return &appsv1.ControllerRevisionList{} },
 
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
-			return validateRevision(obj.(*appsv1.ControllerRevision))
+			r := obj.(*appsv1.ControllerRevision)
+			return append(validateRevisionData(r.Data.Raw), check.NonNegative(r.Revision, field.NewPath("revision"))...)
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
 			r, was := obj.(*appsv1.ControllerRevision), old.(*appsv1.ControllerRevision)
-			return append(validateRevision(r), apivalidation.ValidateImmutableField(r.Data, was.Data, field.NewPath("data"))...)
+			return append(check.NonNegative(r.Revision, field.NewPath("revision")), apivalidation.ValidateImmutableField(r.Data, was.Data, field.NewPath("data"))...)
 		},
 
 		Columns: []metav1.TableColumnDefinition{
@@ -61,10 +64,21 @@ func controllerName(obj metav1.Object) string {
 	return strings.ToLower(gv.WithKind(ref.Kind).GroupKind().String()) + "/" + ref.Name
 }
 
-func validateRevision(r *appsv1.ControllerRevision) field.ErrorList {
-	var errs field.ErrorList
-	if r.Data.Raw == nil && r.Data.Object == nil {
-		errs = append(errs, field.Required(field.NewPath("data"), "data is mandatory"))
+// validateRevisionData checks that a revision holds an object.
+func validateRevisionData(raw []byte) field.ErrorList {
+	path := field.NewPath("data")
+	if raw == nil {
+		return field.ErrorList{field.Required(path, "data is mandatory")}
 	}
-	return append(errs, check.NonNegative(r.Revision, field.NewPath("revision"))...)
+	var v any
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return field.ErrorList{field.Invalid(path, "<value omitted>", fmt.Sprintf("error parsing data: %v", err))}
+	}
+	if v == nil {
+		return field.ErrorList{field.Required(path, "data is mandatory")}
+	}
+	if _, ok := v.(map[string]any); !ok {
+		return field.ErrorList{field.Required(path, "data must be a valid JSON object")}
+	}
+	return nil
 }

@@ -2,6 +2,8 @@ package apps
 
 import (
 	"context"
+	"maps"
+	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -41,10 +43,18 @@ func DaemonSet() kind.Kind {
 			return append(validateDaemonSet(&d.Spec), apivalidation.ValidateImmutableField(d.Spec.Selector, was.Spec.Selector, specPath.Child("selector"))...)
 		},
 		PrepareForCreate: func(_ context.Context, obj kind.Object) {
-			obj.(*appsv1.DaemonSet).Status = appsv1.DaemonSetStatus{}
+			d := obj.(*appsv1.DaemonSet)
+			d.Status = appsv1.DaemonSetStatus{}
+			setTemplateGeneration(d, 1)
 		},
 		PrepareForUpdate: func(_ context.Context, obj, old kind.Object) {
-			obj.(*appsv1.DaemonSet).Status = old.(*appsv1.DaemonSet).Status
+			d, was := obj.(*appsv1.DaemonSet), old.(*appsv1.DaemonSet)
+			d.Status = was.Status
+			n := templateGeneration(was)
+			if !apiequality.Semantic.DeepEqual(d.Spec.Template, was.Spec.Template) {
+				n++
+			}
+			setTemplateGeneration(d, n)
 		},
 		SpecChanged: func(obj, old kind.Object) bool {
 			return !apiequality.Semantic.DeepEqual(obj.(*appsv1.DaemonSet).Spec, old.(*appsv1.DaemonSet).Spec)
@@ -86,6 +96,24 @@ func DaemonSet() kind.Kind {
 	}
 }
 
+// templateGeneration counts the changes of a daemon set's template, in an annotation that was once a
+// field of the spec. Users cannot set it.
+func templateGeneration(d *appsv1.DaemonSet) int64 {
+	n, err := strconv.ParseInt(d.Annotations[appsv1.DeprecatedTemplateGeneration], 10, 64)
+	if err != nil {
+		return 1 // made before the annotation was kept
+	}
+	return n
+}
+
+func setTemplateGeneration(d *appsv1.DaemonSet, n int64) {
+	d.Annotations = maps.Clone(d.Annotations)
+	if d.Annotations == nil {
+		d.Annotations = make(map[string]string, 1)
+	}
+	d.Annotations[appsv1.DeprecatedTemplateGeneration] = strconv.FormatInt(n, 10)
+}
+
 func defaultDaemonSet(spec *appsv1.DaemonSetSpec) {
 	s := &spec.UpdateStrategy
 	if s.Type == "" {
@@ -124,7 +152,7 @@ func validateDaemonStrategy(s *appsv1.DaemonSetUpdateStrategy, path *field.Path)
 		return nil
 	case appsv1.RollingUpdateDaemonSetStrategyType:
 	default:
-		return field.ErrorList{field.NotSupported(path.Child("type"), s.Type, []appsv1.DaemonSetUpdateStrategyType{appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType})}
+		return field.ErrorList{field.NotSupported(path, s.Type, []appsv1.DaemonSetUpdateStrategyType{appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType})}
 	}
 	path = path.Child("rollingUpdate")
 	if s.RollingUpdate == nil {

@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -18,7 +19,10 @@ func testStatefulSet(change ...func(*appsv1.StatefulSet)) *appsv1.StatefulSet {
 	s := &appsv1.StatefulSet{
 		ObjectMeta: metav1.ObjectMeta{Name: "db"},
 		Spec: appsv1.StatefulSetSpec{Selector: &metav1.LabelSelector{MatchLabels: webLabels}, Template: webTemplate(),
-			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}}},
+			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}, Spec: corev1.PersistentVolumeClaimSpec{
+				AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+				Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{"storage": resource.MustParse("1Gi")}},
+			}}}},
 	}
 	for _, c := range change {
 		c(s)
@@ -37,7 +41,8 @@ func TestStatefulSet(t *testing.T) {
 		PersistentVolumeClaimRetentionPolicy: &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{WhenDeleted: "Retain", WhenScaled: "Retain"},
 		VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}, ObjectMeta: metav1.ObjectMeta{Name: "data"},
-			Spec: corev1.PersistentVolumeClaimSpec{VolumeMode: ptr.To(corev1.PersistentVolumeFilesystem)}, Status: corev1.PersistentVolumeClaimStatus{Phase: "Pending"},
+			Spec: corev1.PersistentVolumeClaimSpec{VolumeMode: ptr.To(corev1.PersistentVolumeFilesystem), AccessModes: old.Spec.VolumeClaimTemplates[0].Spec.AccessModes,
+				Resources: old.Spec.VolumeClaimTemplates[0].Spec.Resources}, Status: corev1.PersistentVolumeClaimStatus{Phase: "Pending"},
 		}},
 	}
 	if diff := cmp.Diff(want, old.Spec); diff != "" {
@@ -67,6 +72,41 @@ func TestStatefulSet(t *testing.T) {
 	}
 }
 
+func TestStatefulSetTemplate(t *testing.T) {
+	t.Parallel()
+	k := StatefulSet()
+	mount := func(volume string) func(*appsv1.StatefulSet) {
+		return func(s *appsv1.StatefulSet) {
+			s.Spec.Template.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: volume, MountPath: "/data"}}
+		}
+	}
+	for _, tc := range []struct {
+		name   string
+		change func(*appsv1.StatefulSet)
+		want   []string
+	}{
+		{"claim mounted", mount("data"), nil},
+		{"names of its own", func(s *appsv1.StatefulSet) {
+			s.Spec.ServiceName, s.Spec.Template.Spec.Hostname, s.Spec.Template.Spec.Subdomain = "db", "A.b", "C"
+		}, nil},
+		{"nothing to mount", mount("logs"), []string{"FieldValueNotFound spec.template.spec.containers[0].volumeMounts[0].name"}},
+		{"service, claim and start", func(s *appsv1.StatefulSet) {
+			s.Spec.ServiceName, s.Spec.Ordinals = "Db.shop", &appsv1.StatefulSetOrdinals{Start: -1}
+			s.Spec.VolumeClaimTemplates[0].Spec.AccessModes = nil
+		}, []string{"FieldValueInvalid spec.ordinals.start", "FieldValueInvalid spec.serviceName", "FieldValueRequired spec.volumeClaimTemplates[0].spec.accessModes"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			kindtest.Want(t, kindtest.Create(k, testStatefulSet(tc.change)), tc.want...)
+		})
+	}
+	// What was stored with a bad template can still be scaled and mended.
+	old := testStatefulSet(mount("logs"))
+	k.Default(old)
+	s := old.DeepCopy()
+	s.Spec.Replicas = ptr.To(int32(2))
+	kindtest.Want(t, kindtest.Update(k, s, old))
+}
+
 func TestDaemonSet(t *testing.T) {
 	t.Parallel()
 	k := DaemonSet()
@@ -89,7 +129,19 @@ func TestDaemonSet(t *testing.T) {
 	})), "FieldValueRequired spec.updateStrategy.rollingUpdate.maxUnavailable")
 	kindtest.Want(t, kindtest.Create(k, build(func(d *appsv1.DaemonSet) {
 		d.Spec.UpdateStrategy.Type, d.Spec.Template.Spec.RestartPolicy = "Never", corev1.RestartPolicyOnFailure
-	})), "FieldValueNotSupported spec.updateStrategy.type", "FieldValueNotSupported spec.template.spec.restartPolicy")
+	})), "FieldValueNotSupported spec.updateStrategy", "FieldValueNotSupported spec.template.spec.restartPolicy")
+	kindtest.Want(t, kindtest.Create(k, build(func(d *appsv1.DaemonSet) { d.Spec.Selector = nil })), "FieldValueInvalid spec.template.metadata.labels")
+
+	const generation = "deprecated.daemonset.template.generation"
+	same := d.DeepCopy()
+	same.Annotations = map[string]string{generation: "7"}
+	kindtest.Want(t, kindtest.Update(k, same, d))
+	rolled := d.DeepCopy()
+	rolled.Spec.Template.Spec.Containers[0].Image = "web:2"
+	kindtest.Want(t, kindtest.Update(k, rolled, d))
+	if got := []string{d.Annotations[generation], same.Annotations[generation], rolled.Annotations[generation]}; !cmp.Equal(got, []string{"1", "1", "2"}) {
+		t.Errorf("generations of the template: %v", got)
+	}
 }
 
 func TestControllerRevision(t *testing.T) {
@@ -99,6 +151,9 @@ func TestControllerRevision(t *testing.T) {
 	old := &appsv1.ControllerRevision{
 		ObjectMeta: metav1.ObjectMeta{Name: "db-1", OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "db", Controller: ptr.To(true)}}},
 		Data:       runtime.RawExtension{Raw: []byte(`{"a":1}`)}, Revision: 2,
+	}
+	for data, want := range map[string]string{"null": "FieldValueRequired data", "[]": "FieldValueRequired data", "{": "FieldValueInvalid data"} {
+		kindtest.Want(t, kindtest.Create(k, &appsv1.ControllerRevision{Data: runtime.RawExtension{Raw: []byte(data)}}), want)
 	}
 	changed := old.DeepCopy()
 	changed.Data.Raw = []byte(`{"a":2}`)

@@ -5,10 +5,10 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -37,7 +37,15 @@ func StatefulSet() kind.Kind {
 		ValidateName: apivalidation.NameIsDNSLabel,
 		Default:      func(obj kind.Object) { defaultStatefulSet(&obj.(*appsv1.StatefulSet).Spec) },
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
-			return validateStatefulSet(&obj.(*appsv1.StatefulSet).Spec)
+			spec := &obj.(*appsv1.StatefulSet).Spec
+			errs := append(validateStatefulSet(spec), validateStatefulTemplate(spec)...)
+			for i := range spec.VolumeClaimTemplates {
+				errs = append(errs, podspec.ValidateClaim(&spec.VolumeClaimTemplates[i].Spec, specPath.Child("volumeClaimTemplates").Index(i).Child("spec"))...)
+			}
+			if spec.ServiceName != "" {
+				errs = append(errs, check.DNSLabel(spec.ServiceName, specPath.Child("serviceName"))...)
+			}
+			return errs
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
 			return validateStatefulSetUpdate(&obj.(*appsv1.StatefulSet).Spec, &old.(*appsv1.StatefulSet).Spec)
@@ -163,12 +171,29 @@ func validateStatefulSet(spec *appsv1.StatefulSetSpec) field.ErrorList {
 		errs = append(errs, check.NonNegative(spec.Ordinals.Start, specPath.Child("ordinals", "start"))...)
 	}
 	errs = append(errs, podspec.ValidateSelector(spec.Selector, &spec.Template, "statefulset", specPath)...)
-	// The template's spec is checked with the pods: their volumes are completed from the claims.
-	at := specPath.Child("template")
-	errs = append(errs, metavalidation.ValidateLabels(spec.Template.Labels, at.Child("labels"))...)
-	errs = append(errs, apivalidation.ValidateAnnotations(spec.Template.Annotations, at.Child("annotations"))...)
-	errs = append(errs, podspec.ValidateAnnotations(spec.Template.Annotations, &spec.Template.Spec, at.Child("annotations"))...)
-	return append(errs, podspec.ValidateLasting(&spec.Template, "StatefulSet", at)...)
+	return append(errs, podspec.ValidateLasting(&spec.Template, "StatefulSet", specPath.Child("template"))...)
+}
+
+// validateStatefulTemplate checks the template as the pods are made from it: each has a name and a
+// domain of its own, and the claims for volumes.
+func validateStatefulTemplate(spec *appsv1.StatefulSetSpec) field.ErrorList {
+	t := spec.Template.DeepCopy()
+	t.Spec.Hostname, t.Spec.Subdomain = "", ""
+	own := sets.New[string]()
+	var volumes []corev1.Volume
+	for i := range spec.VolumeClaimTemplates {
+		name := spec.VolumeClaimTemplates[i].Name
+		own.Insert(name)
+		volumes = append(volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name}}})
+	}
+	for _, v := range t.Spec.Volumes {
+		if !own.Has(v.Name) {
+			volumes = append(volumes, v)
+		}
+	}
+	t.Spec.Volumes = volumes
+	return podspec.ValidateTemplate(t, specPath.Child("template"), podspec.Options{})
 }
 
 func validateStatefulStrategy(s *appsv1.StatefulSetUpdateStrategy, path *field.Path) field.ErrorList {
@@ -201,6 +226,10 @@ func validateStatefulStrategy(s *appsv1.StatefulSetUpdateStrategy, path *field.P
 
 func validateStatefulSetUpdate(spec, old *appsv1.StatefulSetSpec) field.ErrorList {
 	errs := validateStatefulSet(spec)
+	// A set that was let through with a bad template may still be changed.
+	if len(validateStatefulTemplate(old)) == 0 {
+		errs = append(errs, validateStatefulTemplate(spec)...)
+	}
 	rest := spec.DeepCopy()
 	rest.Replicas, rest.Template, rest.UpdateStrategy, rest.Ordinals = old.Replicas, old.Template, old.UpdateStrategy, old.Ordinals
 	rest.MinReadySeconds, rest.RevisionHistoryLimit = old.MinReadySeconds, old.RevisionHistoryLimit

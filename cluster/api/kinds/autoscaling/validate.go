@@ -195,8 +195,12 @@ func validateRules(r *autoscalingv2.HPAScalingRules, path *field.Path) field.Err
 	for i, p := range r.Policies {
 		at := at.Index(i)
 		errs = append(errs, check.OneOfOrBad(p.Type, policyTypes, at.Child("type"))...)
-		errs = append(errs, check.Positive(p.Value, at.Child("value"))...)
-		errs = append(errs, check.Positive(p.PeriodSeconds, at.Child("periodSeconds"))...)
+		if p.Value <= 0 {
+			errs = append(errs, field.Invalid(at.Child("value"), p.Value, "must be greater than zero"))
+		}
+		if p.PeriodSeconds <= 0 {
+			errs = append(errs, field.Invalid(at.Child("periodSeconds"), p.PeriodSeconds, "must be greater than zero"))
+		}
 		if p.PeriodSeconds > maxPeriodSeconds {
 			errs = append(errs, field.Invalid(at.Child("periodSeconds"), p.PeriodSeconds, fmt.Sprintf("must be less than or equal to %v", maxPeriodSeconds)))
 		}

@@ -81,7 +81,7 @@ func EndpointSlice() kind.Kind {
 		SpecChanged: func(obj, old kind.Object) bool {
 			s, was := obj.(*discoveryv1.EndpointSlice), old.(*discoveryv1.EndpointSlice)
 			return !apiequality.Semantic.DeepEqual(s.Endpoints, was.Endpoints) || !apiequality.Semantic.DeepEqual(s.Ports, was.Ports) ||
-				!apiequality.Semantic.DeepEqual(s.Labels, was.Labels) || s.AddressType != was.AddressType
+				!apiequality.Semantic.DeepEqual(s.Labels, was.Labels) || !apiequality.Semantic.DeepEqual(s.Annotations, was.Annotations) || s.AddressType != was.AddressType
 		},
 
 		Columns: []metav1.TableColumnDefinition{

@@ -95,7 +95,8 @@ type ISCSI struct {
 
 const (
 	// MaxISCSIName bounds a volume's name and portal together when there is an initiator.
-	MaxISCSIName  = 64
+	MaxISCSIName = 64
+	// LongISCSIName says so.
 	LongISCSIName = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified."
 )
 

@@ -8,15 +8,18 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
+// daemonSet is the one kind of which Kubernetes says only that a missing selector selects nothing.
+const daemonSet = "daemonset"
+
 // ValidateSelector checks the selector of a workload and that it selects the pods made from its
 // template. path is that of the spec both are in, kind the workload's name in errors.
 func ValidateSelector(sel *metav1.LabelSelector, t *corev1.PodTemplateSpec, kind string, path *field.Path) field.ErrorList {
 	at := path.Child("selector")
-	if sel == nil {
-		return field.ErrorList{field.Required(at, "")}
-	}
 	errs := metavalidation.ValidateLabelSelector(sel, metavalidation.LabelSelectorValidationOptions{}, at)
-	if len(sel.MatchLabels)+len(sel.MatchExpressions) == 0 {
+	switch {
+	case sel == nil && kind != daemonSet:
+		errs = append(errs, field.Required(at, ""))
+	case sel != nil && len(sel.MatchLabels)+len(sel.MatchExpressions) == 0:
 		errs = append(errs, field.Invalid(at, sel, "empty selector is invalid for "+kind))
 	}
 	selector, err := metav1.LabelSelectorAsSelector(sel)

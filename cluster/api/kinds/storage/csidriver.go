@@ -36,8 +36,7 @@ func CSIDriver() kind.Kind {
 
 		Default: func(obj kind.Object) { defaultDriver(&obj.(*storagev1.CSIDriver).Spec) },
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
-			d := obj.(*storagev1.CSIDriver)
-			return append(driverName(d.Name, field.NewPath("name")), validateDriver(&d.Spec)...)
+			return validateDriver(&obj.(*storagev1.CSIDriver).Spec)
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
 			spec, was := &obj.(*storagev1.CSIDriver).Spec, &old.(*storagev1.CSIDriver).Spec
@@ -101,20 +100,6 @@ func defaultDriver(spec *storagev1.CSIDriverSpec) {
 	}
 }
 
-// maxDriverName is the longest name of a volume driver.
-const maxDriverName = 63
-
-func driverName(name string, path *field.Path) field.ErrorList {
-	if name == "" {
-		return field.ErrorList{field.Required(path, "")}
-	}
-	var errs field.ErrorList
-	if len(name) > maxDriverName {
-		errs = append(errs, field.TooLong(path, name, maxDriverName))
-	}
-	return append(errs, check.DNSSubdomain(strings.ToLower(name), path)...)
-}
-
 const (
 	minTokenSeconds  = 10 * 60
 	minUpdateSeconds = 10
@@ -147,6 +132,7 @@ func validateDriver(spec *storagev1.CSIDriverSpec) field.ErrorList {
 		at := specPath.Child("tokenRequests").Index(i)
 		if audiences.Has(r.Audience) {
 			errs = append(errs, field.Duplicate(at.Child("audience"), r.Audience))
+			continue
 		}
 		audiences.Insert(r.Audience)
 		if r.ExpirationSeconds == nil {

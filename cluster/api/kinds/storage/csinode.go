@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"fmt"
 
 	storagev1 "k8s.io/api/storage/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -35,7 +36,7 @@ func CSINode() kind.Kind {
 				for _, before := range was.Spec.Drivers {
 					before.Allocatable = d.Allocatable
 					if d.Name == before.Name && !apiequality.Semantic.DeepEqual(d, before) {
-						errs = append(errs, field.Invalid(field.NewPath("CSINodeDriver"), n.Spec.Drivers[i], "field is immutable"))
+						errs = append(errs, field.Invalid(specPath.Child("drivers"), n.Spec.Drivers[i], "field is immutable"))
 					}
 				}
 			}
@@ -63,7 +64,7 @@ func validateDrivers(drivers []storagev1.CSINodeDriver) field.ErrorList {
 	seen := sets.New[string]()
 	for i, d := range drivers {
 		at := specPath.Child("drivers").Index(i)
-		errs = append(errs, driverName(d.Name, at.Child("name"))...)
+		errs = append(errs, check.DriverName(d.Name, at.Child("name"))...)
 		if seen.Has(d.Name) {
 			errs = append(errs, field.Duplicate(at.Child("name"), d.Name))
 		}
@@ -72,19 +73,22 @@ func validateDrivers(drivers []storagev1.CSINodeDriver) field.ErrorList {
 			errs = append(errs, field.Required(at.Child("nodeID"), d.NodeID))
 		}
 		if len(d.NodeID) > maxNodeID {
-			errs = append(errs, field.Invalid(at.Child("nodeID"), d.NodeID, "nodeID must be 256 characters or less"))
+			errs = append(errs, field.Invalid(at.Child("nodeID"), d.NodeID, fmt.Sprintf("must be %d characters or less", maxNodeID)))
 		}
 		if d.Allocatable != nil {
 			errs = append(errs, check.OptionalNonNegative(d.Allocatable.Count, at.Child("allocatable", "count"))...)
 		}
 		keys := sets.New[string]()
 		for _, key := range d.TopologyKeys {
-			path := at.Child("topologyKeys")
-			if key == "" || keys.Has(key) {
-				errs = append(errs, field.Required(path, key))
+			// In Kubernetes, too, the field is missing from these paths.
+			if key == "" {
+				errs = append(errs, field.Required(at, key))
+			}
+			if keys.Has(key) {
+				errs = append(errs, field.Duplicate(at, key))
 			}
 			keys.Insert(key)
-			errs = append(errs, check.QualifiedName(key, path)...)
+			errs = append(errs, check.QualifiedName(key, at)...)
 		}
 	}
 	return errs

@@ -73,11 +73,11 @@ func TestCSINode(t *testing.T) {
 	k := CSINode()
 	n := &storagev1.CSINode{ObjectMeta: named("n"), Spec: storagev1.CSINodeSpec{Drivers: []storagev1.CSINodeDriver{{Name: "d", NodeID: "1", TopologyKeys: []string{"zone"}}}}}
 	kindtest.Want(t, kindtest.Create(k, n))
-	kindtest.Want(t, kindtest.Create(k, &storagev1.CSINode{Spec: storagev1.CSINodeSpec{Drivers: []storagev1.CSINodeDriver{{Name: "d", NodeID: "1"}, {Name: "d", Allocatable: &storagev1.VolumeNodeResources{Count: ptr.To[int32](-1)}}}}}),
-		"FieldValueDuplicate spec.drivers[1].name", "FieldValueRequired spec.drivers[1].nodeID", "FieldValueInvalid spec.drivers[1].allocatable.count")
+	kindtest.Want(t, kindtest.Create(k, &storagev1.CSINode{Spec: storagev1.CSINodeSpec{Drivers: []storagev1.CSINodeDriver{{Name: "d", NodeID: "1", TopologyKeys: []string{"zone", "zone"}}, {Name: "d", Allocatable: &storagev1.VolumeNodeResources{Count: ptr.To[int32](-1)}}}}}),
+		"FieldValueDuplicate spec.drivers[0]", "FieldValueDuplicate spec.drivers[1].name", "FieldValueRequired spec.drivers[1].nodeID", "FieldValueInvalid spec.drivers[1].allocatable.count")
 	changed := n.DeepCopy()
 	changed.Spec.Drivers[0].NodeID = "2"
-	kindtest.Want(t, kindtest.Update(k, changed, n), "FieldValueInvalid CSINodeDriver")
+	kindtest.Want(t, kindtest.Update(k, changed, n), "FieldValueInvalid spec.drivers")
 }
 
 func TestVolumeAttachment(t *testing.T) {
@@ -90,7 +90,11 @@ func TestVolumeAttachment(t *testing.T) {
 	if diff := cmp.Diff([]any{"a", "d", "pv", "n", false, "<unknown>"}, k.Row(a)); diff != "" {
 		t.Error(diff)
 	}
-	kindtest.Want(t, kindtest.Create(k, &storagev1.VolumeAttachment{}), "FieldValueRequired spec.attacher", "FieldValueRequired spec.attacher", "FieldValueRequired spec.nodeName", "FieldValueRequired spec.source")
+	kindtest.Want(t, kindtest.Create(k, &storagev1.VolumeAttachment{}), "FieldValueRequired spec.attacher", "FieldValueRequired spec.attacher", "FieldValueInvalid spec.nodeName", "FieldValueRequired spec.source")
+	inline := &corev1.PersistentVolumeSpec{ClaimRef: &corev1.ObjectReference{}, StorageClassName: "fast", PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimDelete}
+	kindtest.Want(t, kindtest.Create(k, &storagev1.VolumeAttachment{Spec: storagev1.VolumeAttachmentSpec{Attacher: "d", NodeName: "n", Source: storagev1.VolumeAttachmentSource{InlineVolumeSpec: inline}}}),
+		"FieldValueForbidden spec.source.inlineVolumeSpec.claimRef", "FieldValueForbidden spec.source.inlineVolumeSpec.storageClassName", "FieldValueForbidden spec.source.inlineVolumeSpec.persistentVolumeReclaimPolicy",
+		"FieldValueRequired spec.source.inlineVolumeSpec.csi", "FieldValueRequired spec.source.inlineVolumeSpec.accessModes")
 	changed := a.DeepCopy()
 	changed.Spec.NodeName = "m"
 	kindtest.Want(t, kindtest.Update(k, changed, a), "FieldValueInvalid spec")

@@ -3,9 +3,9 @@ package storage
 import (
 	"context"
 
+	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/troupe-run/troupe/cluster/api/kind"
 	"github.com/troupe-run/troupe/cluster/api/kinds/check"
+	"github.com/troupe-run/troupe/cluster/api/kinds/podspec"
 	"github.com/troupe-run/troupe/cluster/api/kinds/table"
 )
 
@@ -28,7 +29,7 @@ func VolumeAttachment() kind.Kind {
 
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
 			a := obj.(*storagev1.VolumeAttachment)
-			errs := driverName(a.Spec.Attacher, specPath.Child("attacher"))
+			errs := check.DriverName(a.Spec.Attacher, specPath.Child("attacher"))
 			return append(errs, validateAttachment(a)...)
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
@@ -92,14 +93,10 @@ func validateAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 		errs = append(errs, field.Required(source.Child("persistentVolumeName"), "must specify non empty persistentVolumeName"))
 	case name != nil:
 		errs = append(errs, check.DNSSubdomain(*name, source.Child("persistentVolumeName"))...)
-	case inline.CSI == nil:
-		errs = append(errs, field.Required(source.Child("inlineVolumeSpec"), "must specify a CSI volume"))
+	default:
+		errs = append(errs, validateInline(inline, source.Child("inlineVolumeSpec"))...)
 	}
-	if a.Spec.NodeName == "" {
-		errs = append(errs, field.Required(specPath.Child("nodeName"), ""))
-	} else {
-		errs = append(errs, check.Invalid(a.Spec.NodeName, apivalidation.NameIsDNSSubdomain(a.Spec.NodeName, false), specPath.Child("nodeName"))...)
-	}
+	errs = append(errs, check.DNSSubdomain(a.Spec.NodeName, specPath.Child("nodeName"))...)
 	status := field.NewPath("status")
 	size := 0
 	for key, value := range a.Status.AttachmentMetadata {
@@ -110,6 +107,33 @@ func validateAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 	}
 	errs = append(errs, volumeError(a.Status.AttachError, status.Child("attachError"))...)
 	return append(errs, volumeError(a.Status.DetachError, status.Child("detachError"))...)
+}
+
+// validateInline checks a volume that is attached without a persistent volume: it is a driver's, and
+// what claims are matched by has no meaning for it.
+func validateInline(spec *corev1.PersistentVolumeSpec, path *field.Path) field.ErrorList {
+	const context = "in the context of inline volumes"
+	var errs field.ErrorList
+	for _, f := range []struct {
+		child string
+		set   bool
+	}{
+		{"claimRef", spec.ClaimRef != nil}, {"capacity", len(spec.Capacity) > 0}, {"nodeAffinity", spec.NodeAffinity != nil}, {"storageClassName", spec.StorageClassName != ""},
+	} {
+		if f.set {
+			errs = append(errs, field.Forbidden(path.Child(f.child), "may not be specified "+context))
+		}
+	}
+	if spec.CSI == nil {
+		errs = append(errs, field.Required(path.Child("csi"), "has to be specified "+context))
+	}
+	if p := spec.PersistentVolumeReclaimPolicy; p != "" && p != corev1.PersistentVolumeReclaimRetain {
+		errs = append(errs, field.Forbidden(path.Child("persistentVolumeReclaimPolicy"), "may only be "+string(corev1.PersistentVolumeReclaimRetain)+" "+context))
+	}
+	if m := spec.VolumeMode; m != nil && *m != corev1.PersistentVolumeFilesystem {
+		errs = append(errs, field.Forbidden(path.Child("volumeMode"), "may not specify volumeMode other than "+string(corev1.PersistentVolumeFilesystem)+" "+context))
+	}
+	return append(errs, podspec.ValidateAccessModes(spec.AccessModes, "", path.Child("accessModes"))...)
 }
 
 func volumeError(e *storagev1.VolumeError, path *field.Path) field.ErrorList {
