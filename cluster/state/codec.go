@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strconv"
 
+	jsonv2 "github.com/go-json-experiment/json"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -52,7 +54,7 @@ func (r *Resource) decodeObject(data []byte) (objects.Object, error) {
 		return obj, nil
 	case r.New != nil:
 		obj := r.New()
-		return obj, kjson.UnmarshalCaseSensitivePreserveInts(data, obj)
+		return obj, Unmarshal(data, obj)
 	default:
 		obj := &unstructured.Unstructured{}
 		if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &obj.Object); err != nil {
@@ -64,6 +66,13 @@ func (r *Resource) decodeObject(data []byte) (objects.Object, error) {
 		return obj, nil
 	}
 }
+
+// asV1 has objects decoded as encoding/json does, but for names in another case.
+var asV1 = jsonv2.JoinOptions(jsonv1.DefaultOptionsV1(), jsonv2.MatchCaseInsensitiveNames(false))
+
+// Unmarshal decodes the JSON of an object that has a Go type, twice as fast as encoding/json: a restart
+// is spent on little else.
+func Unmarshal(data []byte, obj any) error { return jsonv2.Unmarshal(data, obj, asV1) }
 
 func setRevision(obj metav1.Object, rev uint64) {
 	if rev == 0 {

@@ -40,7 +40,7 @@ func (o *owners) Validate(ctx context.Context, a admission.Attributes, _ admissi
 		r := authorizer.AttributesRecord{User: a.GetUserInfo(), Verb: "delete", Namespace: a.GetNamespace(), APIGroup: a.GetResource().Group,
 			APIVersion: a.GetResource().Version, Resource: a.GetResource().Resource, Subresource: a.GetSubresource(), Name: a.GetName(), ResourceRequest: true}
 		if decision, reason, err := o.authorizer.Authorize(ctx, r); decision != authorizer.DecisionAllow {
-			return admission.NewForbidden(a, fmt.Errorf("cannot set an ownerRef on a resource you can't delete: %v, %w", reason, err))
+			return admission.NewForbidden(a, fmt.Errorf("cannot set an ownerRef on a resource you can't delete: %v, %v", reason, err)) //nolint:errorlint // as Kubernetes says it, without an error too
 		}
 	}
 	for _, ref := range blocking(now, was) {
