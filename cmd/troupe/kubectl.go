@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,6 +35,8 @@ not the default one.`,
 					return err
 				}
 			}
+			// kubectl ends by signals as programs do that know of none: not all of it heeds a context.
+			signal.Reset(endings()...)
 			k := newKubectlCommand(args)
 			k.SetArgs(args)
 			return k.ExecuteContext(c.Context())
