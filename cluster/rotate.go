@@ -47,7 +47,7 @@ func Rotate(ctx context.Context, dataDir, url string, outside *bus.Outside, regi
 		return err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	in := json.NewDecoder(conn)
 	last := Rotation{Sealing: state.Sealing{Left: -1}}
 	for {

@@ -255,7 +255,7 @@ func removeCgroup(path string) error {
 		for _, root := range roots {
 			killGroup(filepath.Join(root, path))
 		}
-		time.Sleep(pause) // the kernel takes them out on its own time
+		time.Sleep(pause) //nolint:forbidigo // the kernel takes them out on its own time
 	}
 }
 

@@ -344,7 +344,7 @@ func (b *Bus) Close(ctx context.Context) error {
 		if b.InMemory() {
 			return b.removeTemp()
 		}
-		time.Sleep(flushWait)
+		time.Sleep(flushWait) //nolint:forbidigo // there is nothing to wait for: the goroutines do not say when they end
 		return RemoveStaging(b.cfg.DataDir)
 	case <-ctx.Done():
 		return errors.Join(fmt.Errorf("close bus: %w", ctx.Err()), b.removeTemp())

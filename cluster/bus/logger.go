@@ -56,7 +56,7 @@ func (l *logger) Warnf(format string, v ...any) {
 			level = slog.LevelInfo
 		}
 	}
-	l.log.Log(context.Background(), level, "nats-server warning", "text", text)
+	l.log.Log(context.Background(), level, "nats-server warning", "text", text) //nolint:forbidigo // nats-server has no context for us
 }
 
 func (l *logger) Errorf(format string, v ...any) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -23,7 +22,7 @@ import (
 // openTwo opens two stores that share a bucket, on one server; the first leads.
 func openTwo(t *testing.T, change ...func(*Config)) (leader, follower *Store) {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	b, err := bus.Start(t.Context(), bus.Config{DataDir: t.TempDir(), Log: log})
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package state
 
 import (
 	"encoding/base64"
-	"io"
 	"log/slog"
 	"testing"
 
@@ -40,7 +39,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add(podSubject, "", "-1", "", []byte("{}"))
 	f.Add(podSubject, "", "", kvPurge, []byte("x"))
 	f.Add("$KV.state.epoch", "", "", "", []byte(nil))
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	f.Fuzz(func(t *testing.T, subject, sealed, expires, operation string, data []byte) {
 		s := &Store{tables: map[messages.Resource]*table{}, stale: map[messages.Key]string{}, seals: seals, log: log}
 		for _, r := range []Resource{

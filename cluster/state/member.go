@@ -136,7 +136,7 @@ func (s *Store) startTerm(ctx context.Context, t *term, epoch uint64) {
 	})
 	go func() { // not one of the term's own: it waits for them
 		<-ended
-		s.endTerm(context.WithoutCancel(ctx), t, false)
+		_ = s.endTerm(context.WithoutCancel(ctx), t, false)
 	}()
 	s.role.set(t)
 	t.done.Go(func() { s.sealing.run(run) })

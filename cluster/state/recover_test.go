@@ -3,7 +3,6 @@ package state
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -112,7 +111,7 @@ func publishUnheard(t *testing.T, w *writer, msgs []*nats.Msg, batch bool, spoil
 
 func openForTest(t *testing.T) *Store {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	b, err := bus.Start(t.Context(), bus.Config{DataDir: t.TempDir(), Log: log})
 	if err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ func connect(socket string) (*link, error) {
 	}
 	c, err := containerd.NewWithConn(conn, containerd.WithDefaultNamespace(Namespace))
 	if err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return nil, fmt.Errorf("connect to containerd at %s: %w", socket, err)
 	}
 	return &link{conn: conn, client: c}, nil

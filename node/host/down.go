@@ -39,7 +39,7 @@ func Down(ctx context.Context, cfg Config) error {
 		cfg.Log.Warn("pods are taken down by force", "err", err)
 	}
 	if p := cfg.running(); p != nil {
-		errs = append(errs, p.stop(ctx, stopGrace))
+		errs = append(errs, p.stop(ctx))
 	}
 	errs = append(errs, cfg.killShims(ctx))
 	for _, dir := range []string{cfg.RunDir, cfg.root()} {
@@ -95,7 +95,7 @@ func (c Config) killShims(ctx context.Context) error { return c.killThese(ctx, c
 // killThese kills the shims that find returns, until there are none.
 func (c Config) killThese(ctx context.Context, find func() []int) error {
 	const patience = 10 * time.Second
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(patience) //nolint:forbidigo // the kernel is waited for, which has no other clock
 	cgroups := map[string]bool{}
 	for {
 		left := find()
@@ -103,7 +103,7 @@ func (c Config) killThese(ctx context.Context, find func() []int) error {
 			removeParents(cgroups)
 			return nil
 		}
-		if ctx.Err() != nil || time.Now().After(deadline) {
+		if ctx.Err() != nil || time.Now().After(deadline) { //nolint:forbidigo // as above
 			return fmt.Errorf("kill container shims: processes %v or their cgroups are left", left)
 		}
 		for _, pid := range left {
@@ -119,7 +119,7 @@ func (c Config) killThese(ctx context.Context, find func() []int) error {
 			}
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // as above
 	}
 }
 

@@ -65,18 +65,18 @@ func Start(ctx context.Context, cfg Config) (*Host, error) {
 			return nil, err
 		}
 		if err := awaitServing(ctx, h.link, nil, adoptTimeout); err != nil {
-			h.link.close()
+			_ = h.link.close()
 			return nil, fmt.Errorf("containerd at %s: %w", cfg.Address, err)
 		}
 		if err := h.readForeign(ctx); err != nil {
-			h.link.close()
+			_ = h.link.close()
 			return nil, err
 		}
 	} else if err := h.startOwn(ctx); err != nil {
 		return nil, err
 	}
 	if err := h.ensureSandboxImage(ctx); err != nil {
-		h.Close()
+		_ = h.Close()
 		return nil, err
 	}
 	return h, nil
@@ -121,8 +121,8 @@ func (h *Host) startOwn(ctx context.Context) error {
 			h.cfg.Log.Info("containerd adopted", "pid", h.proc.pid)
 			return nil
 		}
-		if err := h.proc.stop(ctx, stopGrace); err != nil {
-			h.link.close()
+		if err := h.proc.stop(ctx); err != nil {
+			_ = h.link.close()
 			return err
 		}
 	}
@@ -168,7 +168,7 @@ func (h *Host) launch(ctx context.Context) error {
 		return err
 	}
 	if err := awaitServing(ctx, h.link, p, startTimeout); err != nil {
-		stopErr := p.stop(context.WithoutCancel(ctx), stopGrace)
+		stopErr := p.stop(context.WithoutCancel(ctx))
 		return errors.Join(fmt.Errorf("start containerd: %w; see %s", err, h.cfg.logFile()), stopErr)
 	}
 	h.mu.Lock()
@@ -252,7 +252,7 @@ func (h *Host) heal(ctx context.Context) {
 		p := h.proc
 		h.mu.Unlock()
 		if p.alive() { // it lives but does not answer
-			_ = p.stop(ctx, stopGrace)
+			_ = p.stop(ctx)
 		}
 		err = h.launch(ctx)
 	}

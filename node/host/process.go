@@ -126,10 +126,10 @@ func (p *process) alive() bool {
 	}
 }
 
-// stop asks the process to end, waits, and kills it when grace is over or ctx ends.
-func (p *process) stop(ctx context.Context, grace time.Duration) error {
+// stop asks the process to end, waits, and kills it when stopGrace is over or ctx ends.
+func (p *process) stop(ctx context.Context) error {
 	_ = syscall.Kill(p.pid, syscall.SIGTERM)
-	timeout, cancel := context.WithTimeout(ctx, grace)
+	timeout, cancel := context.WithTimeout(ctx, stopGrace)
 	defer cancel()
 	select {
 	case <-p.gone:

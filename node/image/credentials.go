@@ -152,7 +152,7 @@ func fingerprint(auths []*runtimeapi.AuthConfig) string {
 	h := sha256.New()
 	for _, a := range auths {
 		for _, s := range []string{a.Username, a.Password, a.IdentityToken, a.RegistryToken} {
-			fmt.Fprintf(h, "%q,", s)
+			_, _ = fmt.Fprintf(h, "%q,", s)
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))

@@ -33,20 +33,20 @@ func checkHostPath(src *corev1.HostPathVolumeSource) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("hostPath type check failed: %w", err)
 	}
-	is := func(mask, want fs.FileMode) bool { return err == nil && info.Mode()&mask == want }
+	is := func(want fs.FileMode) bool { return err == nil && info.Mode().Type() == want }
 	var ok bool
 	var what string
 	switch kind {
 	case corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate:
-		ok, what = is(fs.ModeType, fs.ModeDir), "directory"
+		ok, what = is(fs.ModeDir), "directory"
 	case corev1.HostPathFile, corev1.HostPathFileOrCreate:
-		ok, what = is(fs.ModeType, 0), "file"
+		ok, what = is(0), "file"
 	case corev1.HostPathSocket:
-		ok, what = is(fs.ModeType, fs.ModeSocket), "socket file"
+		ok, what = is(fs.ModeSocket), "socket file"
 	case corev1.HostPathCharDev:
-		ok, what = is(fs.ModeType, fs.ModeDevice|fs.ModeCharDevice), "character device"
+		ok, what = is(fs.ModeDevice|fs.ModeCharDevice), "character device"
 	case corev1.HostPathBlockDev:
-		ok, what = is(fs.ModeType, fs.ModeDevice), "block device"
+		ok, what = is(fs.ModeDevice), "block device"
 	default:
 		return fmt.Errorf("%s is an invalid volume type", kind)
 	}

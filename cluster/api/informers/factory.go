@@ -121,7 +121,11 @@ func (f *Factory) InformerName() *cache.InformerName { return nil }
 func (f *Factory) Admissionregistration() admissionregistration.Interface {
 	return admissionregistration.New(f, "", nil)
 }
-func (f *Factory) Core() core.Interface               { return core.New(f, "", nil) }
+
+// Core has what webhooks and policies look up.
+func (f *Factory) Core() core.Interface { return core.New(f, "", nil) }
+
+// Flowcontrol has what requests are sorted by.
 func (f *Factory) Flowcontrol() flowcontrol.Interface { return flowcontrol.New(f, "", nil) }
 
 type generic struct {

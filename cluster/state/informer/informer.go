@@ -103,7 +103,9 @@ func (i *Informer) RemoveEventHandler(handle cache.ResourceEventHandlerRegistrat
 }
 
 // GetStore and GetIndexer return a view of the store, which cannot be written to.
-func (i *Informer) GetStore() cache.Store     { return &i.view }
+func (i *Informer) GetStore() cache.Store { return &i.view }
+
+// GetIndexer returns the view of the store, which has no indexes to add to.
 func (i *Informer) GetIndexer() cache.Indexer { return &i.view }
 
 // GetController exists for the interface only.

@@ -3,7 +3,6 @@ package informer_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -25,7 +24,7 @@ import (
 
 func open(t *testing.T) *state.Store {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	end := context.WithoutCancel(t.Context())
 	b, err := bus.Start(t.Context(), bus.Config{Log: log})
 	if err != nil {

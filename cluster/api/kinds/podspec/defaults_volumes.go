@@ -14,9 +14,10 @@ func DefaultClaim(spec *corev1.PersistentVolumeClaimSpec) {
 	roundUp(spec.Resources.Requests)
 }
 
-func defaultMode(mode **int32, value int32) {
+// defaultMode is the same for all volumes that are made of files.
+func defaultMode(mode **int32) {
 	if *mode == nil {
-		*mode = ptr.To(value)
+		*mode = ptr.To(corev1.ProjectedVolumeSourceDefaultMode)
 	}
 }
 
@@ -41,13 +42,13 @@ func defaultVolume(v *corev1.Volume) {
 		v.HostPath.Type = ptr.To(corev1.HostPathUnset)
 	}
 	if v.Secret != nil {
-		defaultMode(&v.Secret.DefaultMode, corev1.SecretVolumeSourceDefaultMode)
+		defaultMode(&v.Secret.DefaultMode)
 	}
 	if v.ConfigMap != nil {
-		defaultMode(&v.ConfigMap.DefaultMode, corev1.ConfigMapVolumeSourceDefaultMode)
+		defaultMode(&v.ConfigMap.DefaultMode)
 	}
 	if v.DownwardAPI != nil {
-		defaultMode(&v.DownwardAPI.DefaultMode, corev1.DownwardAPIVolumeSourceDefaultMode)
+		defaultMode(&v.DownwardAPI.DefaultMode)
 		defaultDownward(v.DownwardAPI.Items)
 	}
 	if v.Projected != nil {
@@ -63,7 +64,7 @@ func defaultVolume(v *corev1.Volume) {
 }
 
 func defaultProjected(p *corev1.ProjectedVolumeSource) {
-	defaultMode(&p.DefaultMode, corev1.ProjectedVolumeSourceDefaultMode)
+	defaultMode(&p.DefaultMode)
 	for i := range p.Sources {
 		source := &p.Sources[i]
 		if source.DownwardAPI != nil {
