@@ -275,7 +275,7 @@ func runUp(ctx context.Context, cfg upConfig, out, errOut io.Writer) error {
 		dir.giveUp()
 		return err
 	}
-	defer dir.Close()
+	defer func() { _ = dir.Close() }()
 
 	p := &progress{out: out, last: start}
 	fmt.Fprintf(out, "troupe %s, Kubernetes API %s, on %s\n", version, kubernetesVersion, cfg.dataDir)

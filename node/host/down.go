@@ -68,7 +68,7 @@ func (c Config) removePods(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer h.Close()
+	defer func() { _ = h.Close() }()
 	cri := h.link.runtime()
 	all, err := cri.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
 	if err != nil {

@@ -127,7 +127,7 @@ func (h *Host) startOwn(ctx context.Context) error {
 		}
 	}
 	if err := h.launch(ctx); err != nil {
-		h.link.close()
+		_ = h.link.close()
 		return err
 	}
 	return nil

@@ -236,7 +236,7 @@ func (p *Prober) grpc(ctx context.Context, t Target) (Result, string) {
 	if err != nil {
 		return Failure, err.Error()
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	res, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
