@@ -69,20 +69,19 @@ type JoinConfig struct {
 const joinPause = 500 * time.Millisecond
 
 // Join fetches what a member needs into the data folder, and waits until all members have come. It can be
-// done again whenever it was cut short; on the folder of a member it does nothing.
+// done again whenever it was cut short; on the folder of a member, or of one that is alone since, it does
+// nothing.
 func Join(ctx context.Context, cfg JoinConfig) error {
 	m, err := readMode(cfg.DataDir)
-	switch {
-	case err != nil:
+	if err != nil || m.Kind == modeMembers {
 		return err
-	case m.Kind == modeMembers:
-		return nil
-	case m.Kind != "":
-		return fmt.Errorf("the data folder has a state of its own and cannot join another: %w", messages.ErrInvalid)
 	}
 	hash, secret, err := parseToken(cfg.Token)
 	if err != nil {
 		return err
+	}
+	if m.Kind != "" {
+		return ofCluster(cfg.DataDir, hash)
 	}
 	c := joinClient{cfg: cfg, secret: secret, http: &http.Client{Transport: &http.Transport{TLSClientConfig: auth.PinnedTLS(hash), DisableKeepAlives: true}}}
 	said := ""
@@ -99,6 +98,15 @@ func Join(ctx context.Context, cfg JoinConfig) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// ofCluster says that the data folder is of the cluster whose authority has the hash.
+func ofCluster(dataDir, caHash string) error {
+	a, err := auth.Open(auth.Config{Dir: keysDir(dataDir)})
+	if err == nil && a.CAHash() != caHash {
+		err = fmt.Errorf("the data folder has a state of its own and cannot join another: %w", messages.ErrInvalid)
+	}
+	return err
 }
 
 type joinClient struct {

@@ -55,6 +55,8 @@ type memberCall struct {
 	Addr string `json:"addr,omitempty"`
 	// Keeper is the member that takes the state (opLeave, opLeft).
 	Keeper string `json:"keeper,omitempty"`
+	// Lost is the member that was to take the state before, and is gone (opShrink, opLeave).
+	Lost string `json:"lost,omitempty"`
 }
 
 const (
@@ -98,13 +100,14 @@ func (c *Cluster) currentMode() mode {
 	return c.membership.mode
 }
 
-// setMode writes down another mode; turn says that it takes a new start.
-func (c *Cluster) setMode(turn bool, change func(*mode) error) error {
+// setMode writes down another mode; change says whether it takes a new start.
+func (c *Cluster) setMode(change func(*mode) (turn bool, err error)) error {
 	s := &c.membership
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.mode
-	if err := change(&m); err != nil {
+	turn, err := change(&m)
+	if err != nil {
 		return err
 	}
 	if err := m.write(c.cfg.DataDir); err != nil {
@@ -143,26 +146,20 @@ func (c *Cluster) growthNow() (*growth, <-chan struct{}) {
 
 // regrow writes down who has joined. When all are ready the control plane becomes one of three.
 func (c *Cluster) regrow(change func(*growth) (*growth, error)) error {
-	turn := false
-	err := c.setMode(false, func(m *mode) error {
+	return c.setMode(func(m *mode) (turn bool, err error) {
 		if m.Grow == nil {
-			return fmt.Errorf("nobody is to join: %w", messages.ErrInvalid)
+			return false, fmt.Errorf("nobody is to join: %w", messages.ErrInvalid)
 		}
-		g, err := change(m.Grow)
-		if err != nil {
-			return err
+		if m.Grow, err = change(m.Grow); err != nil {
+			return false, err
 		}
-		m.Grow = g
-		turn = g.next(c.cfg.Member) != nil
-		return nil
-	})
-	if err != nil || !turn {
-		return err
-	}
-	c.cfg.Step("all members have come", "starting as one of three")
-	return c.setMode(true, func(m *mode) error {
-		*m = *m.Grow.next(c.cfg.Member)
-		return nil
+		next := m.Grow.next(c.cfg.Member)
+		if next == nil {
+			return false, nil
+		}
+		c.cfg.Step("all members have come", "starting as one of three")
+		*m = *next
+		return true, nil
 	})
 }
 
@@ -233,10 +230,10 @@ func (c *Cluster) obey(call memberCall) (token string, err error) {
 	case opGrow:
 		return c.grow(call.Addr)
 	case opShrink:
-		return "", c.shrink()
+		return "", c.setMode(func(m *mode) (bool, error) { return m.shrink(call.Lost) })
 	case opLeave, opLeft:
 		if call.Keeper != c.cfg.Member {
-			return "", c.leave(call)
+			return "", c.setMode(func(m *mode) (bool, error) { return m.leave(c.cfg.Member, call) })
 		}
 	}
 	return "", nil
@@ -245,62 +242,24 @@ func (c *Cluster) obey(call memberCall) (token string, err error) {
 // grow lets others join, and returns the token that they need.
 func (c *Cluster) grow(addr string) (string, error) {
 	var token string
-	err := c.setMode(false, func(m *mode) error {
+	err := c.setMode(func(m *mode) (bool, error) {
 		switch {
 		case m.Kind != modeAlone || c.cfg.DataDir == "":
-			return fmt.Errorf("only a control plane of its own can grow: this is %s: %w", modeWords[m.Kind], messages.ErrInvalid)
+			return false, fmt.Errorf("only a control plane of its own can grow: this is %s: %w", modeWords[m.Kind], messages.ErrInvalid)
 		case addr == "" && m.Grow != nil:
 			addr = m.Grow.Addr
 		}
 		if _, port, err := net.SplitHostPort(addr); err != nil || port == "0" {
-			return fmt.Errorf("the others need a host:port where they reach this member, --member-addr: %w", messages.ErrInvalid)
+			return false, fmt.Errorf("the others need a host:port where they reach this member, --member-addr: %w", messages.ErrInvalid)
 		}
 		m.Grow = m.Grow.renewed(addr, c.cfg.Clock.Now())
 		token = m.Grow.token(c.authority.CAHash())
-		return nil
+		return false, nil
 	})
 	if err != nil {
 		return "", err
 	}
 	return token, c.serveJoins(addr)
-}
-
-// shrink begins to take the state for this member alone.
-func (c *Cluster) shrink() error {
-	return c.setMode(true, func(m *mode) error {
-		switch {
-		case m.Kind != modeMembers:
-			return fmt.Errorf("only one of several can be left alone: this is %s: %w", modeWords[m.Kind], messages.ErrInvalid)
-		case m.Move == moveOut:
-			return nil
-		case m.Move != "":
-			return fmt.Errorf("the state is on its way elsewhere (%s): %w", m.Move, messages.ErrInvalid)
-		}
-		m.Move = moveOut
-		return nil
-	})
-}
-
-// leave gives this member's part up, for the member that will have the state alone, or has it.
-func (c *Cluster) leave(call memberCall) error {
-	move := moveLeave
-	if call.Op == opLeft {
-		move = moveLeft
-	}
-	now := c.currentMode()
-	if now.Move == move && now.Keeper == call.Keeper {
-		return nil
-	}
-	if now.Move == moveOut {
-		return fmt.Errorf("%s takes the state for itself already: %w", c.cfg.Member, messages.ErrInvalid)
-	}
-	return c.setMode(true, func(m *mode) error {
-		m.Move, m.Keeper = move, call.Keeper
-		if move == moveLeft {
-			c.membership.phase = phaseLeft
-		}
-		return nil
-	})
 }
 
 // askMembers asks all members, or one, and collects the answers that come within a time; one answer
@@ -373,9 +332,10 @@ func Grow(ctx context.Context, dataDir, url, region, member, addr string) (token
 	return a.Token, a.Addr, err
 }
 
-// Shrink makes the named member the only one.
-func Shrink(ctx context.Context, dataDir, url, region, member string) error {
-	_, err := command(ctx, dataDir, url, region, member, memberCall{Op: opShrink})
+// Shrink makes the named member the only one, in place of the lost one if that has a name, which was to be
+// the only one and will not come back.
+func Shrink(ctx context.Context, dataDir, url, region, member, lost string) error {
+	_, err := command(ctx, dataDir, url, region, member, memberCall{Op: opShrink, Lost: lost})
 	return err
 }
 

@@ -30,6 +30,8 @@ type mode struct {
 	Token string `json:"token,omitempty"`
 	// Keeper is the member that will have the state alone (moveLeave, moveLeft).
 	Keeper string `json:"keeper,omitempty"`
+	// Lost is the member that was to have it before, and is gone for good (moveOut).
+	Lost string `json:"lost,omitempty"`
 	// Grow is what is known of those that shall join a control plane that is alone. Nil means nobody shall.
 	Grow *growth `json:"grow,omitempty"`
 }

@@ -119,7 +119,7 @@ func (c *Cluster) giveState(ctx context.Context) error {
 		}
 	}
 	c.cfg.Step("state moved", "three members have it")
-	if err := c.setMode(false, func(m *mode) error { m.Move = ""; return nil }); err != nil {
+	if err := c.setMode(func(m *mode) (bool, error) { m.Move = ""; return false, nil }); err != nil {
 		return err
 	}
 	return remove(c.cfg.DataDir, streamsAside)
@@ -145,35 +145,30 @@ func (c *Cluster) awaitState(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.setMode(false, func(m *mode) error {
+	return c.setMode(func(m *mode) (bool, error) {
 		m.Move, m.From, m.Token = "", "", ""
-		return nil
+		return false, nil
 	})
 }
 
-// takeState takes the state from the servers of all members, for this one to be alone with it.
+// takeState takes the state from the servers of all members, for this one to be alone with it, unless it is
+// given up for lost and another takes it instead.
 func (c *Cluster) takeState(ctx context.Context) error {
 	c.cfg.Step("taking the state", "the other members leave")
-	if err := c.dismiss(ctx); err != nil {
+	if err := c.takeStreams(ctx); err != nil {
+		if c.currentMode().Move == moveLeave {
+			return ErrTurned
+		}
 		return err
 	}
-	if err := c.until(ctx, "the state to take no more writes", c.fence); err != nil {
-		return err
-	}
-	next, err := bus.Start(ctx, bus.Config{DataDir: filepath.Join(c.cfg.DataDir, filepath.Dir(streamsNext)), Region: c.cfg.Region, Log: c.cfg.Log})
-	if err != nil {
-		return fmt.Errorf("move the state: %w", err)
-	}
-	err = c.copyStreams(ctx, c.bus, next, 1)
-	if err = errors.Join(err, next.Close(context.WithoutCancel(ctx))); err != nil {
-		return err
-	}
-	err = c.setMode(true, func(m *mode) error {
-		*m = mode{Kind: modeAlone, Move: moveSwap}
-		return nil
+	err := c.setMode(func(m *mode) (turn bool, err error) {
+		if m.Move == moveOut {
+			*m = mode{Kind: modeAlone, Move: moveSwap}
+		}
+		return true, nil
 	})
-	if err != nil {
-		return err
+	if err != nil || c.currentMode().Move != moveSwap {
+		return errors.Join(err, ErrTurned)
 	}
 	c.cfg.Step("state taken", "starting alone")
 	// Who does not hear it now says at each start that it waits for this one.
@@ -186,7 +181,35 @@ func (c *Cluster) takeState(ctx context.Context) error {
 	return ErrTurned
 }
 
+// takeStreams puts the streams of all members where a server of its own finds them. It ends early when this
+// member is turned.
+func (c *Cluster) takeStreams(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c.serving.Go(func() {
+		select {
+		case <-c.membership.turned:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	if err := c.dismiss(ctx); err != nil {
+		return err
+	}
+	if err := c.until(ctx, "the state to take no more writes", c.fence); err != nil {
+		return err
+	}
+	next, err := bus.Start(ctx, bus.Config{DataDir: filepath.Join(c.cfg.DataDir, filepath.Dir(streamsNext)), Region: c.cfg.Region, Log: c.cfg.Log})
+	if err != nil {
+		return fmt.Errorf("move the state: %w", err)
+	}
+	err = c.copyStreams(ctx, c.bus, next, 1)
+	return errors.Join(err, next.Close(context.WithoutCancel(ctx)))
+}
+
 const (
+	// electionWait is within what a consumer that several servers keep has a leader, after one of them died.
+	electionWait = 10 * time.Second
 	// leaveWait is how long a member that does not answer is waited for before the others go on without it.
 	leaveWait = 15 * time.Second
 	// partingWait bounds the farewell.
@@ -197,7 +220,7 @@ const (
 func (c *Cluster) dismiss(ctx context.Context) error {
 	begun := c.cfg.Clock.Now()
 	return c.until(ctx, "the other members to leave", func(ctx context.Context) error {
-		answers, err := askMembers(ctx, c.bus.Conn(), messages.Members(c.cfg.Region), memberCall{Op: opLeave, Keeper: c.cfg.Member}, listWait, false)
+		answers, err := askMembers(ctx, c.bus.Conn(), messages.Members(c.cfg.Region), memberCall{Op: opLeave, Keeper: c.cfg.Member, Lost: c.currentMode().Lost}, listWait, false)
 		if err != nil {
 			return err
 		}
@@ -229,8 +252,12 @@ func (c *Cluster) standWitness(ctx context.Context) error {
 	c.cfg.Step("leaving", keeper+" takes the state; when it runs alone, troupe reset removes what is here")
 	select {
 	case <-c.membership.turned:
+		next := ErrLeft
+		if c.currentMode().Move == moveOut { // the keeper is lost, and this one takes the state
+			next = ErrTurned
+		}
 		// The answer to the one that has told must still get out.
-		return errors.Join(ErrLeft, c.bus.Conn().FlushTimeout(partingWait))
+		return errors.Join(next, c.bus.Conn().FlushTimeout(partingWait))
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -324,6 +351,9 @@ func (s movedStream) copy(ctx context.Context, src, dst *nats.Conn, replicas int
 	there, err := lastOf(ctx, dst, s.name)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
+		if err := bus.DropLostConsumers(ctx, src, s.name, electionWait); err != nil {
+			return err
+		}
 		if err := bus.CopyStream(ctx, src, dst, s.name, func(cfg *server.StreamConfig) { s.shape(cfg, replicas) }); err != nil {
 			return err
 		}

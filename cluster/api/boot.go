@@ -35,6 +35,9 @@ const bootWriters = 64
 // boot creates what every cluster has and mends what was changed: the namespaces, the roles, and
 // the Service that pods reach the API by. On a cluster that has all of it nothing is written.
 func (s *Server) boot(ctx context.Context) error {
+	if addr, ok := s.outside(); !ok {
+		s.log.Info("pods cannot reach the API: it has no address outside of this host", "addr", addr.String())
+	}
 	w := s.Local(user.APIServerUser)
 	if err := s.bootNamespaces(ctx, w); err != nil {
 		return err
@@ -168,12 +171,17 @@ func (s *Server) bootService(ctx context.Context, w objects.Writer) error {
 	if err != nil {
 		return err
 	}
-	addr := s.cfg.Advertise.Addr()
-	if !addr.IsValid() || addr.IsLoopback() || addr.IsUnspecified() {
-		s.log.Info("pods cannot reach the API: it has no address outside of this host", "addr", addr.String())
+	addr, ok := s.outside()
+	if !ok {
 		return nil
 	}
 	return errors.Join(s.bootEndpoints(ctx, w, meta, addr), s.bootSlice(ctx, w, meta, addr))
+}
+
+// outside is the address that pods reach the API by, if it has one.
+func (s *Server) outside() (addr netip.Addr, ok bool) {
+	addr = s.cfg.Advertise.Addr()
+	return addr, addr.IsValid() && !addr.IsLoopback() && !addr.IsUnspecified()
 }
 
 func (s *Server) bootEndpoints(ctx context.Context, w objects.Writer, meta metav1.ObjectMeta, addr netip.Addr) error {

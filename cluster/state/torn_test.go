@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/troupe-run/troupe/cluster/bus"
 	"github.com/troupe-run/troupe/cluster/state"
@@ -76,6 +79,65 @@ func TestTornTail(t *testing.T) {
 					t.Error("opened as if nothing had happened")
 				}
 				t.Log(err)
+			})
+		}
+	}
+}
+
+// TestPartOfABatch cuts a batch short that nobody was told of, as a power cut does: what was acknowledged
+// before is there, and each of its writes is there or is not.
+func TestPartOfABatch(t *testing.T) {
+	t.Parallel()
+	whole := t.TempDir()
+	b := startBus(t, whole)
+	s := open(t, b, nil)
+	acked := map[string]written{}
+	for i := range 5 {
+		p := pod(fmt.Sprint("acked", i), "")
+		acked[p.Name] = written{i: 1, step: updated, rev: commit(t, s, op(t, s, p, 0))}
+	}
+	before := size(t, newestBlock(t, whole))
+	const batch = 4
+	for i := range batch {
+		o := op(t, s, pod(fmt.Sprint("unheard", i), ""), 0)
+		m := nats.NewMsg(messages.StateSubject(messages.StateBucket, o.Key))
+		m.Data = o.Data
+		for k, v := range map[string]string{"Nats-Batch-Id": "power", "Nats-Batch-Sequence": fmt.Sprint(i + 1), messages.HeaderFormat: "1", messages.HeaderVerb: messages.VerbCreate} {
+			m.Header.Set(k, v)
+		}
+		if i < batch-1 {
+			if err := b.Conn().PublishMsg(m); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		m.Header.Set("Nats-Batch-Commit", "1")
+		if r, err := b.Conn().RequestMsg(m, 10*time.Second); err != nil || !bytes.Contains(r.Data, []byte(`"count":4`)) {
+			t.Fatalf("the batch is not taken: %s, %v", r.Data, err)
+		}
+	}
+	after := size(t, newestBlock(t, whole))
+	for left := range int64(batch + 1) {
+		for _, ragged := range []int64{0, 9} {
+			t.Run(fmt.Sprint(left, " quarters written, ", ragged, " bytes of the next"), func(t *testing.T) {
+				dir := t.TempDir()
+				if err := os.CopyFS(dir, os.DirFS(whole)); err != nil {
+					t.Fatal(err)
+				}
+				// The machine's memory is gone, and with it the folder where the batch was staged.
+				batches := filepath.Join(dir, "jetstream/$G/streams/KV_state/batches")
+				if err := errors.Join(os.RemoveAll(batches), os.Symlink("/dev/shm/troupe-gone/KV_state", batches)); err != nil {
+					t.Fatal(err)
+				}
+				at := min(before+(after-before)*left/batch+ragged, after)
+				if err := os.Truncate(newestBlock(t, dir), at); err != nil {
+					t.Fatal(err)
+				}
+				for range 2 { // what the first start makes of it, the second finds in order
+					if err := reopen(t, dir, acked); err != nil {
+						t.Error(err)
+					}
+				}
 			})
 		}
 	}
@@ -161,12 +223,7 @@ func TestMissingStream(t *testing.T) {
 // tear changes the newest block file of the bucket, or removes it.
 func tear(t *testing.T, dir string, change func([]byte) []byte) {
 	t.Helper()
-	blocks, err := filepath.Glob(filepath.Join(dir, "jetstream/*/streams/KV_state/msgs/*.blk"))
-	if err != nil || len(blocks) == 0 {
-		t.Fatalf("blocks %v: %v", blocks, err)
-	}
-	slices.SortFunc(blocks, func(a, b string) int { return len(a) - len(b) }) // 9.blk is before 10.blk
-	last := blocks[len(blocks)-1]
+	last, err := newestBlock(t, dir), error(nil)
 	if change == nil {
 		err = os.Remove(last)
 	} else {
@@ -178,6 +235,25 @@ func tear(t *testing.T, dir string, change func([]byte) []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func newestBlock(t *testing.T, dir string) string {
+	t.Helper()
+	blocks, err := filepath.Glob(filepath.Join(dir, "jetstream/*/streams/KV_state/msgs/*.blk"))
+	if err != nil || len(blocks) == 0 {
+		t.Fatalf("blocks %v: %v", blocks, err)
+	}
+	slices.SortFunc(blocks, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) }) // 9.blk is before 10.blk
+	return blocks[len(blocks)-1]
+}
+
+func size(t *testing.T, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
 }
 
 // reopen opens a store and compares it with what was acknowledged.

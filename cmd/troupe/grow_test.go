@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -40,18 +39,7 @@ func (g *grower) kill(i int) {
 // says waits until a member says something in its present life.
 func (g *grower) says(i int, what string) {
 	g.t.Helper()
-	within(g.t, 2*time.Minute, fmt.Sprintf("m%d says %q", i, what), func() error {
-		out := g.members[i].out.String()
-		if strings.Contains(out, what) {
-			return nil
-		}
-		select {
-		case <-g.members[i].done:
-			g.t.Fatalf("m%d ended, %s:\n%s", i, g.members[i].proc.ProcessState, out)
-		default:
-		}
-		return errors.New("not yet:\n" + out)
-	})
+	g.members[i].says(what)
 }
 
 // lists waits until a member lists what it should.

@@ -111,7 +111,7 @@ func runMembersGrow(ctx context.Context, dataDir, addr string, out io.Writer) er
 }
 
 func newMembersShrink() *cobra.Command {
-	var dataDir string
+	var dataDir, lost string
 	c := &cobra.Command{
 		Use:   "shrink",
 		Short: "Leave this machine alone with the state",
@@ -119,22 +119,29 @@ func newMembersShrink() *cobra.Command {
 they stay up until this machine has the state, and then end. The state keeps all revisions.
 
 Whatever is killed on the way goes on when troupe up is started again on the same folder. At least one
-of the others must be up.`,
+of the others must be up.
+
+When the machine that was to be left alone dies for good before it is, the two others still have the
+whole state between them: run the command on one of them with --lost and the name of the dead one. It
+must not come back with the state it may have taken already.`,
+		Example: `  troupe members shrink
+  troupe members shrink --lost node-1`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runMembersShrink(cmd.Context(), dataDir, cmd.OutOrStdout())
+			return runMembersShrink(cmd.Context(), dataDir, lost, cmd.OutOrStdout())
 		},
 	}
 	c.Flags().StringVar(&dataDir, "data-dir", defaultDataDir(), "folder of the cluster (TROUPE_DATA_DIR)")
+	c.Flags().StringVar(&lost, "lost", "", "member that was to be left alone and is gone for good")
 	return c
 }
 
-func runMembersShrink(ctx context.Context, dataDir string, out io.Writer) error {
+func runMembersShrink(ctx context.Context, dataDir, lost string, out io.Writer) error {
 	r, dir, err := reach(dataDir)
 	if err != nil {
 		return err
 	}
-	if err := cluster.Shrink(ctx, dir, r.NATS, r.Region, r.Node); err != nil {
+	if err := cluster.Shrink(ctx, dir, r.NATS, r.Region, r.Node, lost); err != nil {
 		return fmt.Errorf("leave this machine alone: %w; is troupe up?", err)
 	}
 	fmt.Fprintln(out, "the others leave; troupe members ls shows how far it is")

@@ -26,30 +26,15 @@ func freeAddrs(t *testing.T, n int) []string {
 	return out
 }
 
-// TestThreeMembers runs a control plane of three processes: each serves the API, one leads. It is stopped
-// in order, then another is killed, and all that was written is there.
-func TestThreeMembers(t *testing.T) {
-	t.Parallel()
+// threeMembers starts a control plane of three, whose NATS listen at the addresses given, and waits until all
+// are ready. args are those of each.
+func threeMembers(t *testing.T, natsAddr func(i int) string) (members [3]*world, args func(i int) []string) {
+	t.Helper()
 	addrs := freeAddrs(t, 3)
-	var members [3]*world
-	args := func(i int) []string {
+	args = func(i int) []string {
 		others := append(append([]string{}, addrs[:i]...), addrs[i+1:]...)
-		return []string{"--runtime", "none", "--api-addr", "127.0.0.1:0", "--nats-addr", "", "--node-name", fmt.Sprint("m", i),
-			"--member-addr", addrs[i], "--peers", strings.Join(others, ","), "--log-level", "error"}
-	}
-	isReady := func(w *world) {
-		t.Helper()
-		within(t, 90*time.Second, "a member is ready", func() error {
-			select {
-			case <-w.done:
-				t.Fatalf("a member ended, %s:\n%s", w.proc.ProcessState, w.out)
-			default:
-			}
-			if !strings.Contains(w.out.String(), "\nready in ") {
-				return errors.New("not yet:\n" + w.out.String())
-			}
-			return nil
-		})
+		return []string{"--runtime", "none", "--api-addr", "127.0.0.1:0", "--nats-addr", natsAddr(i), "--node-name", fmt.Sprint("m", i),
+			"--member-addr", addrs[i], "--peers", strings.Join(others, ","), "--log-level", "info"}
 	}
 	for i := range members {
 		w := &world{t: t, dir: t.TempDir()}
@@ -69,7 +54,36 @@ func TestThreeMembers(t *testing.T) {
 		}
 	}
 	for _, w := range members {
-		isReady(w)
+		w.says("\nready in ")
+	}
+	return members, args
+}
+
+// says waits until troupe up says something in its present life.
+func (w *world) says(what string) {
+	w.t.Helper()
+	within(w.t, 2*time.Minute, fmt.Sprintf("it says %q", what), func() error {
+		out := w.out.String()
+		if strings.Contains(out, what) {
+			return nil
+		}
+		select {
+		case <-w.done:
+			w.t.Fatalf("troupe up ended, %s:\n%s", w.proc.ProcessState, out)
+		default:
+		}
+		return errors.New("not yet:\n" + out)
+	})
+}
+
+// TestThreeMembers runs a control plane of three processes: each serves the API, one leads. It is stopped
+// in order, then another is killed, and all that was written is there.
+func TestThreeMembers(t *testing.T) {
+	t.Parallel()
+	members, _ := threeMembers(t, func(int) string { return "" })
+	isReady := func(w *world) {
+		t.Helper()
+		w.says("\nready in ")
 	}
 	leader := -1
 	within(t, 60*time.Second, "one of the members leads", func() error {
@@ -124,4 +138,47 @@ func TestThreeMembers(t *testing.T) {
 	if r.code != 1 || !strings.Contains(r.err, "one member's of several") || strings.Count(r.err, "\n") != 1 {
 		t.Errorf("a member started on NATS outside: code %d, %s", r.code, r.err)
 	}
+}
+
+// TestShrinkWithoutTheKeeper has the member that takes the state die before it has it. Another takes it
+// instead.
+func TestShrinkWithoutTheKeeper(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three processes for half a minute")
+	}
+	t.Parallel()
+	nats := freeAddrs(t, 3)
+	members, args := threeMembers(t, func(i int) string { return nats[i] })
+	members[2].kubectl("create", "configmap", "kept", "--from-literal=by=me")
+	revision := func(i int) string {
+		return members[i].kubectl("get", "configmap", "kept", "-o", "jsonpath={.metadata.resourceVersion}")
+	}
+	want := revision(0)
+
+	members[0].must("members", "shrink")
+	members[1].says("leaving")
+	members[2].says("leaving")
+	members[0].kill()
+	for args, wantErr := range map[string]string{"": "--lost m0", "--lost=m2": "it is m0 that takes the state"} {
+		r := members[1].troupe(nil, append([]string{"members", "shrink"}, strings.Fields(args)...)...)
+		if r.code != 1 || !strings.Contains(r.err, wantErr) {
+			t.Errorf("shrink %s: code %d, %s", args, r.code, r.err)
+		}
+	}
+	members[1].must("members", "shrink", "--lost", "m0")
+	members[1].says("state taken")
+	members[1].kill() // it goes on
+	members[1].start("--runtime", "none", "--api-addr", "127.0.0.1:0", "--nats-addr", nats[1], "--node-name", "m1")
+	members[1].says("\nready in ")
+	if got := revision(1); got != want {
+		t.Errorf("the object is at %s, and was at %s", got, want)
+	}
+	members[1].kubectl("create", "configmap", "of-one", "--from-literal=by=me")
+	members[2].await()
+	if out := members[2].out.String(); !strings.Contains(out, "remove what is here with troupe reset") {
+		t.Errorf("the other said:\n%s", out)
+	}
+	// What was to have it finds nobody.
+	members[0].start(args(0)...)
+	members[0].says("taking the state")
 }

@@ -84,7 +84,26 @@ func TestUpOnOutsideNATS(t *testing.T) {
 	if sky := first.kubectl("get", "configmap", "colors", "-o", "jsonpath={.data.sky}"); sky != "grey" {
 		t.Errorf("the first control plane shows a %s sky", sky)
 	}
+
+	// Both read what is sealed with a key that only one of them has made, and from one's grave too.
+	word := func(w *world, secret string) string {
+		t.Helper()
+		return w.kubectl("get", "secret", secret, "-o", "go-template={{.data.word | base64decode}}")
+	}
+	second.kubectl("create", "secret", "generic", "before", "--from-literal=word=tulip")
+	if out := second.must("secrets", "rotate"); !strings.Contains(out, "all objects are sealed with key") {
+		t.Errorf("rotate says:\n%s", out)
+	}
+	second.kubectl("create", "secret", "generic", "after", "--from-literal=word=rose")
+	for _, w := range []*world{first, second} {
+		if b, a := word(w, "before"), word(w, "after"); b != "tulip" || a != "rose" {
+			t.Errorf("after the rotation: %s and %s", b, a)
+		}
+	}
 	first.kill()
+	if b, a := word(second, "before"), word(second, "after"); b != "tulip" || a != "rose" {
+		t.Errorf("after the leader's end: %s and %s", b, a)
+	}
 	second.kubectl("patch", "configmap", "colors", "-p", `{"data":{"sky":"red"}}`)
 	second.kubectl("scale", "deployment", "web", "--replicas=3")
 	second.kubectl("rollout", "status", "deployment", "web", "--timeout=60s")
