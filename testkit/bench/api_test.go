@@ -3,6 +3,7 @@ package bench_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/troupe-run/troupe/testkit/bench"
 )
@@ -36,10 +38,24 @@ func BenchmarkAPI(b *testing.B) {
 	}
 }
 
+// against names another API server that BenchmarkAPI measures, for comparison on the same machine.
+var against = flag.String("against", "", "kubeconfig of an API server that runs already, for BenchmarkAPI to measure instead of troupe")
+
 func apiRates(b *testing.B) {
-	p := start(b, 1)
-	defer stop(b, p)
-	clients := apiClientsOf(b, p)
+	var p *bench.Process // nil for another one
+	var cfg *rest.Config
+	var err error
+	if *against == "" {
+		p = start(b, 1)
+		defer stop(b, p)
+		cfg, err = p.Config()
+	} else {
+		cfg, err = clientcmd.BuildConfigFromFlags("", *against)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	clients := apiClientsOf(b, cfg)
 	maps := func(name string) string { return "/api/v1/namespaces/default/configmaps/" + name }
 	// What is sent is made beforehand.
 	bodies := func(n int, of func(i int) any) [][]byte {
@@ -77,7 +93,13 @@ func apiRates(b *testing.B) {
 // apiPhase has the clients do n requests together and reports their rate and cost.
 func apiPhase(b *testing.B, p *bench.Process, name string, n int, do func(context.Context, rest.Interface, int) error, clients []rest.Interface) {
 	b.Helper()
-	before, begun := usage(b, p), time.Now()
+	served := func() (cpu time.Duration) {
+		if p != nil {
+			cpu = usage(b, p).CPU
+		}
+		return cpu
+	}
+	before, begun := served(), time.Now()
 	ownBefore := ownCPU(b)
 	var next atomic.Int64
 	var all sync.WaitGroup
@@ -92,22 +114,20 @@ func apiPhase(b *testing.B, p *bench.Process, name string, n int, do func(contex
 		})
 	}
 	all.Wait()
-	took, cpu := time.Since(begun), usage(b, p).CPU-before.CPU
+	took, cpu := time.Since(begun), served()-before
 	if b.Failed() {
 		b.FailNow()
 	}
 	b.ReportMetric(float64(n)/took.Seconds(), name+"/s")
-	b.ReportMetric(float64(cpu.Microseconds())/float64(n), "us-"+name[:len(name)-1])
+	if p != nil {
+		b.ReportMetric(float64(cpu.Microseconds())/float64(n), "us-"+name[:len(name)-1])
+	}
 	b.ReportMetric(float64((ownCPU(b)-ownBefore).Microseconds())/float64(n), "us-client-"+name[:len(name)-1])
 }
 
 // apiClientsOf returns clients that do not share connections.
-func apiClientsOf(b *testing.B, p *bench.Process) []rest.Interface {
-	cfg, err := p.Config()
-	if err != nil {
-		b.Fatal(err)
-	}
-	cfg.ContentType, cfg.DisableCompression = "application/json", true
+func apiClientsOf(b *testing.B, cfg *rest.Config) []rest.Interface {
+	cfg.QPS, cfg.ContentType, cfg.DisableCompression = -1, "application/json", true
 	clients := make([]rest.Interface, apiClients)
 	for i := range clients {
 		own := rest.CopyConfig(cfg)
