@@ -4,6 +4,7 @@ go 1.26.8
 
 require (
 	github.com/go-logr/logr v1.4.3
+	github.com/google/go-cmp v0.7.0
 	helm.sh/helm/v3 v3.21.4
 	k8s.io/apimachinery v0.36.6
 	k8s.io/client-go v0.36.6
@@ -55,7 +56,7 @@ require (
 	k8s.io/apiserver v0.36.6 // indirect
 	k8s.io/kubectl v0.36.6 // indirect
 	oras.land/oras-go/v2 v2.6.1 // indirect
-	sigs.k8s.io/yaml v1.6.0 // indirect
+	sigs.k8s.io/yaml v1.6.0
 )
 
 require (

@@ -1,0 +1,302 @@
+package compare
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+)
+
+var (
+	only  = flag.String("only", "", "regular expression of kinds to compare, such as ^Pod$")
+	limit = flag.Int("limit", 25, "differences of one kind and verb to show")
+)
+
+// kindOf is a resource as discovery shows it.
+type kindOf struct {
+	apiVersion, kind, resource string
+	namespaced                 bool
+	verbs                      []string
+	subresources               []string
+}
+
+func (k kindOf) path(name string) string {
+	p := "/apis/" + k.apiVersion
+	if !strings.Contains(k.apiVersion, "/") {
+		p = "/api/" + k.apiVersion
+	}
+	if k.namespaced {
+		p += "/namespaces/default"
+	}
+	p += "/" + k.resource
+	if name != "" {
+		p += "/" + name
+	}
+	return p
+}
+
+// both are the servers that are compared.
+type both struct {
+	reference, subject *server
+}
+
+func servers(t *testing.T) both {
+	t.Helper()
+	reference, subject := os.Getenv("REFERENCE"), os.Getenv("SUBJECT")
+	if reference == "" || subject == "" {
+		t.Skip("REFERENCE and SUBJECT name no kubeconfigs: see make compare")
+	}
+	return both{newServer(t, reference), newServer(t, subject)}
+}
+
+// ask asks both the same and returns how their answers differ, and that of the reference.
+func (b both) ask(t *testing.T, method, path, accept string, body any) (diff string, reference, subject answer) {
+	t.Helper()
+	reference, err := b.reference.ask(method, path, accept, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject, err = b.subject.ask(method, path, accept, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, s := reference.copy(), subject.copy()
+	r.normal()
+	s.normal()
+	return difference(r, s), reference, subject
+}
+
+func (a answer) copy() answer {
+	a.Body = deepCopy(a.Body).(map[string]any)
+	return a
+}
+
+func discover(t *testing.T, s *server) map[string]kindOf {
+	t.Helper()
+	out := map[string]kindOf{}
+	groups, err := s.ask(http.MethodGet, "/apis", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions := []string{"v1"}
+	for _, g := range groups.Body["groups"].([]any) {
+		for _, v := range g.(map[string]any)["versions"].([]any) {
+			versions = append(versions, v.(map[string]any)["groupVersion"].(string))
+		}
+	}
+	for _, v := range versions {
+		path := "/apis/" + v
+		if v == "v1" {
+			path = "/api/v1"
+		}
+		list, err := s.ask(http.MethodGet, path, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range list.Body["resources"].([]any) {
+			r := r.(map[string]any)
+			name := r["name"].(string)
+			if base, sub, ok := strings.Cut(name, "/"); ok {
+				k := out[v+" "+base]
+				k.subresources = append(k.subresources, sub)
+				out[v+" "+base] = k
+				continue
+			}
+			k := out[v+" "+name]
+			k.apiVersion, k.kind, k.resource, k.namespaced = v, r["kind"].(string), name, r["namespaced"].(bool)
+			out[v+" "+name] = k
+		}
+	}
+	return out
+}
+
+// examples are valid objects by apiVersion and kind.
+func examples(t *testing.T) []map[string]any {
+	t.Helper()
+	var out []map[string]any
+	for _, file := range []string{"../../../cluster/api/testdata/examples.yaml", "testdata/more.yaml"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for doc := range strings.SplitSeq(string(text), "\n---\n") {
+			var obj map[string]any
+			data, err := yaml.YAMLToJSON([]byte(doc))
+			if err == nil {
+				err = json.Unmarshal(data, &obj)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if obj != nil {
+				out = append(out, obj)
+			}
+		}
+	}
+	return out
+}
+
+// TestRules compares what the servers make of an example of every kind, and of all that is nearly the example.
+func TestRules(t *testing.T) {
+	b := servers(t)
+	resources := map[string]kindOf{}
+	for _, k := range discover(t, b.reference) {
+		resources[k.apiVersion+" "+k.kind] = k
+	}
+	wanted := regexp.MustCompile(*only)
+	for _, obj := range examples(t) {
+		k, ok := resources[fmt.Sprintf("%v %v", obj["apiVersion"], obj["kind"])]
+		if !ok || !wanted.MatchString(k.kind) {
+			continue
+		}
+		t.Run(k.kind, func(t *testing.T) { compareKind(t, b, k, obj) })
+	}
+}
+
+// report shows differences, those of one sort once.
+type report struct {
+	t     *testing.T
+	seen  map[string]int
+	shown int
+	total int
+}
+
+func (r *report) add(what, diff string) {
+	r.t.Helper()
+	if diff == "" {
+		return
+	}
+	r.total++
+	if r.seen == nil {
+		r.seen = map[string]int{}
+	}
+	// What only repeats an earlier difference tells nothing new.
+	var changed []string
+	for line := range strings.SplitSeq(diff, "\n") {
+		line = strings.ReplaceAll(line, "\u00a0", " ")
+		if strings.HasPrefix(line, "-") || strings.HasPrefix(line, "+") {
+			changed = append(changed, line)
+		}
+	}
+	sort := strings.Join(changed, "\n")
+	if r.seen[sort]++; r.seen[sort] > 1 {
+		return
+	}
+	if r.shown++; r.shown <= *limit {
+		r.t.Errorf("%s (- Kubernetes, + troupe):\n%s", what, short(strings.Join(changed, "\n")))
+	}
+}
+
+func (r *report) end(verb string) {
+	if r.total > 0 {
+		r.t.Errorf("%s: %d differences, %d of them of their own sort", verb, r.total, len(r.seen))
+	}
+}
+
+const dry = "?dryRun=All&fieldValidation=Strict&fieldManager=compare"
+
+func compareKind(t *testing.T, b both, k kindOf, obj map[string]any) {
+	name := obj["metadata"].(map[string]any)["name"].(string)
+	creates := report{t: t}
+	diff, _, _ := b.ask(t, http.MethodPost, k.path("")+dry, "", obj)
+	creates.add("create the example", diff)
+	for _, m := range mutations(obj) {
+		diff, _, _ := b.ask(t, http.MethodPost, k.path("")+dry, "", m.obj)
+		creates.add("create with "+m.name, diff)
+	}
+	creates.end("create")
+
+	// A controller may remove what seems to be left by its owner.
+	delete(obj["metadata"].(map[string]any), "ownerReferences")
+
+	diff, made, _ := b.ask(t, http.MethodPost, k.path("")+"?fieldManager=compare", "", obj)
+	if diff != "" {
+		t.Errorf("create: %s", short(diff))
+	}
+	if made.Code != http.StatusCreated && made.Code != http.StatusConflict {
+		t.Logf("the reference does not take the example: %v", made.Body)
+		return
+	}
+	defer func() {
+		b.ask(t, http.MethodDelete, k.path(name)+"?gracePeriodSeconds=0&propagationPolicy=Background", "", nil)
+	}()
+	_, stored, _ := b.ask(t, http.MethodGet, k.path(name), "", nil)
+	meta := stored.Body["metadata"].(map[string]any)
+	for _, own := range []string{"uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"} {
+		delete(meta, own)
+	}
+	compareTable(t, b, k, name)
+	for _, sub := range []string{"", "/status"} {
+		if sub != "" && !slices.Contains(k.subresources, sub[1:]) {
+			continue
+		}
+		updates := report{t: t}
+		full := deepCopy(stored.Body).(map[string]any)
+		if sub != "" {
+			if have, ok := obj["status"]; ok {
+				full["status"] = deepCopy(have)
+			}
+		}
+		diff, _, _ := b.ask(t, http.MethodPut, k.path(name)+sub+dry, "", full)
+		updates.add("update"+sub+" with what it is", diff)
+		for _, m := range mutations(full) {
+			if strings.HasPrefix(m.name, "metadata.name ") || strings.HasPrefix(m.name, "metadata.namespace ") {
+				continue
+			}
+			diff, _, _ := b.ask(t, http.MethodPut, k.path(name)+sub+dry, "", m.obj)
+			updates.add("update"+sub+" with "+m.name, diff)
+		}
+		updates.end("update" + sub)
+	}
+}
+
+// compareTable compares what kubectl get shows.
+func compareTable(t *testing.T, b both, k kindOf, name string) {
+	t.Helper()
+	const asTable = "application/json;as=Table;v=v1;g=meta.k8s.io"
+	diff, _, _ := b.ask(t, http.MethodGet, k.path(name)+"?includeObject=None", asTable, nil)
+	if diff != "" {
+		t.Errorf("table (- Kubernetes, + troupe):\n%s", short(diff))
+	}
+}
+
+// TestDiscovery compares names, short names, categories, verbs and subresources.
+func TestDiscovery(t *testing.T) {
+	b := servers(t)
+	groups := map[string]bool{"v1": true}
+	for _, k := range discover(t, b.subject) {
+		groups[k.apiVersion] = true
+	}
+	for _, v := range slices.Sorted(maps.Keys(groups)) {
+		path := "/apis/" + v
+		if v == "v1" {
+			path = "/api/v1"
+		}
+		list := func(s *server) map[string]any {
+			a, err := s.ask(http.MethodGet, path, "", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := map[string]any{}
+			resources, _ := a.Body["resources"].([]any)
+			for _, r := range resources {
+				r := r.(map[string]any)
+				delete(r, "storageVersionHash")
+				out[r["name"].(string)] = r
+			}
+			return out
+		}
+		if diff := cmp.Diff(list(b.reference), list(b.subject)); diff != "" {
+			t.Errorf("%s (- Kubernetes, + troupe):\n%s", v, diff)
+		}
+	}
+}
