@@ -2,13 +2,20 @@ package api
 
 import (
 	"context"
+	"strings"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage/names"
+	"k8s.io/kube-aggregator/pkg/apis/apiregistration"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/troupe-run/troupe/cluster/api/kind"
@@ -43,8 +50,29 @@ func (s strategy) Validate(ctx context.Context, obj runtime.Object) field.ErrorL
 		validName = apivalidation.NameIsDNSSubdomain
 	}
 	errs := apivalidation.ValidateObjectMetaAccessor(o, s.kind.Namespaced, validName, field.NewPath("metadata"))
+	errs = append(errs, s.finalizers(o)...)
 	if s.kind.Validate != nil {
 		errs = append(errs, s.kind.Validate(ctx, o)...)
+	}
+	return errs
+}
+
+// shortFinalizers are finalizers without a domain that Kubernetes itself has made.
+var shortFinalizers = sets.New(string(corev1.FinalizerKubernetes), metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents)
+
+// anyFinalizer are the groups that take any qualified name for a finalizer.
+var anyFinalizer = sets.New(admissionregistrationv1.GroupName, apiextensions.GroupName, apiregistration.GroupName, coordinationv1.GroupName)
+
+// finalizers checks that finalizers tell whose they are, which the metadata's own rules do not ask for.
+func (s strategy) finalizers(o kind.Object) field.ErrorList {
+	if anyFinalizer.Has(s.kind.GVK.Group) {
+		return nil
+	}
+	var errs field.ErrorList
+	for i, name := range o.GetFinalizers() {
+		if !strings.Contains(name, "/") && !shortFinalizers.Has(name) {
+			errs = append(errs, field.Invalid(field.NewPath("metadata", "finalizers").Index(i), name, "name is neither a standard finalizer name nor is it fully qualified"))
+		}
 	}
 	return errs
 }
@@ -61,13 +89,14 @@ func (s strategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Object)
 
 func (s strategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
 	o, was := obj.(kind.Object), old.(kind.Object)
-	switch { // the generic registry has compared the metadata
+	errs := s.finalizers(o)
+	switch { // the generic registry has compared the rest of the metadata
 	case s.kind.ValidateUpdate != nil:
-		return s.kind.ValidateUpdate(ctx, o, was)
+		errs = append(errs, s.kind.ValidateUpdate(ctx, o, was)...)
 	case s.kind.Validate != nil:
-		return s.kind.Validate(ctx, o)
+		errs = append(errs, s.kind.Validate(ctx, o)...)
 	}
-	return nil
+	return errs
 }
 
 func (s strategy) WarningsOnCreate(ctx context.Context, obj runtime.Object) []string {
@@ -122,10 +151,11 @@ func (s subStrategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Obje
 }
 
 func (s subStrategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
-	if s.sub.Validate == nil {
-		return nil
+	errs := s.finalizers(obj.(kind.Object))
+	if s.sub.Validate != nil {
+		errs = append(errs, s.sub.Validate(ctx, obj.(kind.Object), old.(kind.Object))...)
 	}
-	return s.sub.Validate(ctx, obj.(kind.Object), old.(kind.Object))
+	return errs
 }
 
 func (s subStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {

@@ -65,14 +65,44 @@ func (b both) ask(t *testing.T, method, path, accept string, body any) (diff str
 	if err != nil {
 		t.Fatal(err)
 	}
-	subject, err = b.subject.ask(method, path, accept, body)
-	if err != nil {
-		t.Fatal(err)
+	if subject, err = b.subject.ask(method, path, accept, body); err != nil {
+		return err.Error(), reference, answer{Body: map[string]any{}}
 	}
 	r, s := reference.copy(), subject.copy()
 	r.normal()
 	s.normal()
+	if method == http.MethodPut && !strings.Contains(path, "/status?") { // which controllers have changed
+		if r.Body["kind"] != "Status" {
+			delete(r.Body, "status")
+		}
+		if s.Body["kind"] != "Status" {
+			delete(s.Body, "status")
+		}
+	}
 	return difference(r, s), reference, subject
+}
+
+// remove removes an object whatever holds it.
+func (b both) remove(t *testing.T, k kindOf, name string) {
+	t.Helper()
+	for _, s := range []*server{b.reference, b.subject} {
+		for _, request := range []struct {
+			method, path string
+			body         any
+		}{
+			{http.MethodPatch, k.path(name), map[string]any{"metadata": map[string]any{"finalizers": nil}}},
+			{http.MethodDelete, k.path(name) + "?gracePeriodSeconds=0&propagationPolicy=Background", nil},
+			{http.MethodPatch, k.path(name), map[string]any{"metadata": map[string]any{"finalizers": nil}}},
+			{http.MethodPut, k.path(name) + "/finalize", map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}}},
+		} {
+			if strings.HasSuffix(request.path, "/finalize") && k.kind != "Namespace" {
+				continue
+			}
+			if _, err := s.ask(request.method, request.path, "", request.body); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 func (a answer) copy() answer {
@@ -162,11 +192,13 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// report shows differences, those of one sort once.
+var values = regexp.MustCompile(`"[^"]*"|\b\d+\b`)
+
+// report shows the differences of a verb, those of one sort once.
 type report struct {
 	t     *testing.T
-	seen  map[string]int
-	shown int
+	seen  map[string]int // of all verbs
+	own   int
 	total int
 }
 
@@ -176,29 +208,20 @@ func (r *report) add(what, diff string) {
 		return
 	}
 	r.total++
-	if r.seen == nil {
-		r.seen = map[string]int{}
-	}
-	// What only repeats an earlier difference tells nothing new.
-	var changed []string
-	for line := range strings.SplitSeq(diff, "\n") {
-		line = strings.ReplaceAll(line, "\u00a0", " ")
-		if strings.HasPrefix(line, "-") || strings.HasPrefix(line, "+") {
-			changed = append(changed, line)
-		}
-	}
-	sort := strings.Join(changed, "\n")
+	// What only repeats an earlier difference with other values tells nothing new.
+	sort := values.ReplaceAllString(diff, "V")
 	if r.seen[sort]++; r.seen[sort] > 1 {
 		return
 	}
-	if r.shown++; r.shown <= *limit {
-		r.t.Errorf("%s (- Kubernetes, + troupe):\n%s", what, short(strings.Join(changed, "\n")))
+	r.own++
+	if r.own <= *limit {
+		r.t.Errorf("%s (- Kubernetes, + troupe):\n%s", what, short(diff))
 	}
 }
 
 func (r *report) end(verb string) {
 	if r.total > 0 {
-		r.t.Errorf("%s: %d differences, %d of them of their own sort", verb, r.total, len(r.seen))
+		r.t.Errorf("%s: %d differences, %d of them of their own sort", verb, r.total, r.own)
 	}
 }
 
@@ -206,7 +229,8 @@ const dry = "?dryRun=All&fieldValidation=Strict&fieldManager=compare"
 
 func compareKind(t *testing.T, b both, k kindOf, obj map[string]any) {
 	name := obj["metadata"].(map[string]any)["name"].(string)
-	creates := report{t: t}
+	b.remove(t, k, name) // left by a run that was cut short
+	creates := report{t: t, seen: map[string]int{}}
 	diff, _, _ := b.ask(t, http.MethodPost, k.path("")+dry, "", obj)
 	creates.add("create the example", diff)
 	for _, m := range mutations(obj) {
@@ -226,9 +250,7 @@ func compareKind(t *testing.T, b both, k kindOf, obj map[string]any) {
 		t.Logf("the reference does not take the example: %v", made.Body)
 		return
 	}
-	defer func() {
-		b.ask(t, http.MethodDelete, k.path(name)+"?gracePeriodSeconds=0&propagationPolicy=Background", "", nil)
-	}()
+	defer b.remove(t, k, name)
 	_, stored, _ := b.ask(t, http.MethodGet, k.path(name), "", nil)
 	meta := stored.Body["metadata"].(map[string]any)
 	for _, own := range []string{"uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"} {
@@ -239,7 +261,7 @@ func compareKind(t *testing.T, b both, k kindOf, obj map[string]any) {
 		if sub != "" && !slices.Contains(k.subresources, sub[1:]) {
 			continue
 		}
-		updates := report{t: t}
+		updates := report{t: t, seen: creates.seen}
 		full := deepCopy(stored.Body).(map[string]any)
 		if sub != "" {
 			if have, ok := obj["status"]; ok {
@@ -263,10 +285,38 @@ func compareKind(t *testing.T, b both, k kindOf, obj map[string]any) {
 func compareTable(t *testing.T, b both, k kindOf, name string) {
 	t.Helper()
 	const asTable = "application/json;as=Table;v=v1;g=meta.k8s.io"
-	diff, _, _ := b.ask(t, http.MethodGet, k.path(name)+"?includeObject=None", asTable, nil)
-	if diff != "" {
-		t.Errorf("table (- Kubernetes, + troupe):\n%s", short(diff))
+	_, reference, subject := b.ask(t, http.MethodGet, k.path(name)+"?includeObject=None", asTable, nil)
+	reference.normal()
+	subject.normal()
+	for _, diff := range deep("", reference.Body, subject.Body) {
+		t.Errorf("table: %s", diff)
 	}
+}
+
+// deep lists the places where two values differ.
+func deep(at string, reference, subject any) (out []string) {
+	switch r := reference.(type) {
+	case map[string]any:
+		if s, ok := subject.(map[string]any); ok {
+			keys := maps.Clone(r)
+			maps.Copy(keys, s)
+			for _, k := range slices.Sorted(maps.Keys(keys)) {
+				out = append(out, deep(at+"."+k, r[k], s[k])...)
+			}
+			return out
+		}
+	case []any:
+		if s, ok := subject.([]any); ok && len(s) == len(r) {
+			for i := range r {
+				out = append(out, deep(fmt.Sprintf("%s[%d]", at, i), r[i], s[i])...)
+			}
+			return out
+		}
+	}
+	if !cmp.Equal(reference, subject) {
+		out = append(out, fmt.Sprintf("%s: Kubernetes %v, troupe %v", at, reference, subject))
+	}
+	return out
 }
 
 // TestDiscovery compares names, short names, categories, verbs and subresources.

@@ -54,6 +54,9 @@ func (s *server) ask(method, path, accept string, body any) (answer, error) {
 		return answer{}, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPatch {
+		req.Header.Set("Content-Type", "application/merge-patch+json")
+	}
 	if accept == "" {
 		accept = "application/json"
 	}

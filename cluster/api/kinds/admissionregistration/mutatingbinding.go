@@ -45,12 +45,23 @@ func MutatingAdmissionPolicyBinding() kind.Kind {
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			table.Col("PolicyName", "PolicyName indicates the policy definition which the policy binding binded to"),
-			table.Col("ParamRef", "ParamRef indicates the param resource which sets the configration param"),
+			table.Col("ParamRef", "ParamRef indicates the param resource which sets the configuration param"),
 			table.Age(),
 		},
 		Row: func(obj kind.Object) []any {
 			b := obj.(*mutatingBinding)
-			return []any{b.Name, b.Spec.PolicyName, refOf(b.Spec.ParamRef), table.Since(b.CreationTimestamp)}
+			return []any{b.Name, b.Spec.PolicyName, mutatingRef(b.Spec.ParamRef), table.Since(b.CreationTimestamp)}
 		},
 	}
+}
+
+// mutatingRef is [refOf], but shows what selects parameters that have no name.
+func mutatingRef(ref *admissionv1.ParamRef) string {
+	if ref == nil || ref.Name != "" {
+		return refOf(ref)
+	}
+	if ref.Selector == nil {
+		return "<unset>"
+	}
+	return ref.Selector.String()
 }

@@ -48,7 +48,7 @@ func MutatingAdmissionPolicy() kind.Kind {
 
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
-			table.Int("Mutations", "Mutations indicates the number of mutations rules defined in this configuration"),
+			table.Int("Mutations", "Mutation indicates the number of mutations rules defined in this configuration"),
 			table.Col("ParamKind", "ParamKind specifies the kind of resources used to parameterize this policy"),
 			table.Age(),
 		},

@@ -38,7 +38,7 @@ func ValidatingAdmissionPolicyBinding() kind.Kind {
 			errs := validatePolicyName(spec.PolicyName, specPath.Child("policyName"))
 			errs = append(errs, validateParamRef(spec.ParamRef, specPath.Child("paramRef"))...)
 			// Kubernetes misspells this path; clients see what they see there.
-			errs = append(errs, validateMatchResources(spec.MatchResources, specPath.Child("matchResouces"))...)
+			errs = append(errs, validateMatchResources(spec.MatchResources, specPath.Child("matchResources"))...)
 			return append(errs, validateActions(spec.ValidationActions, specPath.Child("validationActions"))...)
 		},
 		SpecChanged: func(obj, old kind.Object) bool {
@@ -48,7 +48,7 @@ func ValidatingAdmissionPolicyBinding() kind.Kind {
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			table.Col("PolicyName", "PolicyName indicates the policy definition which the policy binding binded to"),
-			table.Col("ParamRef", "ParamRef indicates the param resource which sets the configration param"),
+			table.Col("ParamRef", "ParamRef indicates the param resource which sets the configuration param"),
 			table.Age(),
 		},
 		Row: func(obj kind.Object) []any {

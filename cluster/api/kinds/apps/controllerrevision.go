@@ -41,7 +41,7 @@ func ControllerRevision() kind.Kind {
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			table.Col("Controller", "Controller of the object"),
-			table.Int("Revision", doc["revision"]),
+			table.Col("Revision", doc["revision"]),
 			table.Age(),
 		},
 		Row: func(obj kind.Object) []any {

@@ -64,7 +64,9 @@ func DaemonSet() kind.Kind {
 		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {
-				obj.(*appsv1.DaemonSet).Spec = old.(*appsv1.DaemonSet).Spec
+				d, was := obj.(*appsv1.DaemonSet), old.(*appsv1.DaemonSet)
+				d.Spec = was.Spec
+				setTemplateGeneration(d, templateGeneration(was))
 			},
 			Validate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
 				return validateDaemonSetStatus(&obj.(*appsv1.DaemonSet).Status, &old.(*appsv1.DaemonSet).Status)
@@ -152,7 +154,7 @@ func validateDaemonStrategy(s *appsv1.DaemonSetUpdateStrategy, path *field.Path)
 		return nil
 	case appsv1.RollingUpdateDaemonSetStrategyType:
 	default:
-		return field.ErrorList{field.NotSupported(path, s.Type, []appsv1.DaemonSetUpdateStrategyType{appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType})}
+		return field.ErrorList{field.NotSupported(path, *s, []appsv1.DaemonSetUpdateStrategyType{appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType})}
 	}
 	path = path.Child("rollingUpdate")
 	if s.RollingUpdate == nil {

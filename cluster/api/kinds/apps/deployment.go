@@ -166,7 +166,7 @@ func validateStrategy(s *appsv1.DeploymentStrategy, path *field.Path) field.Erro
 		}
 		return validateRolling(ptr.Deref(s.RollingUpdate.MaxUnavailable, intstr.IntOrString{}), ptr.Deref(s.RollingUpdate.MaxSurge, intstr.IntOrString{}), rolling)
 	}
-	return field.ErrorList{field.NotSupported(path, s.Type, []appsv1.DeploymentStrategyType{appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType})}
+	return field.ErrorList{field.NotSupported(path, *s, []appsv1.DeploymentStrategyType{appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType})}
 }
 
 // validateRolling checks that a rolling update can make progress.
@@ -183,7 +183,7 @@ func isZero(v intstr.IntOrString) bool {
 	if n, ok := check.Percent(v); ok {
 		return n == 0
 	}
-	return v.Type == intstr.Int && v.IntVal == 0
+	return v.IntValue() == 0 // also what is no number
 }
 
 func validateDeploymentStatus(s, old *appsv1.DeploymentStatus) field.ErrorList {

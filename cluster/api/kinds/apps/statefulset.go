@@ -51,10 +51,14 @@ func StatefulSet() kind.Kind {
 			return validateStatefulSetUpdate(&obj.(*appsv1.StatefulSet).Spec, &old.(*appsv1.StatefulSet).Spec)
 		},
 		PrepareForCreate: func(_ context.Context, obj kind.Object) {
-			obj.(*appsv1.StatefulSet).Status = appsv1.StatefulSetStatus{}
+			s := obj.(*appsv1.StatefulSet)
+			s.Status = appsv1.StatefulSetStatus{}
+			dropMaxUnavailable(&s.Spec, nil)
 		},
 		PrepareForUpdate: func(_ context.Context, obj, old kind.Object) {
-			obj.(*appsv1.StatefulSet).Status = old.(*appsv1.StatefulSet).Status
+			s, was := obj.(*appsv1.StatefulSet), old.(*appsv1.StatefulSet)
+			s.Status = was.Status
+			dropMaxUnavailable(&s.Spec, &was.Spec)
 		},
 		SpecChanged: func(obj, old kind.Object) bool {
 			return !apiequality.Semantic.DeepEqual(obj.(*appsv1.StatefulSet).Spec, old.(*appsv1.StatefulSet).Spec)
@@ -63,7 +67,14 @@ func StatefulSet() kind.Kind {
 			spec := &obj.(*appsv1.StatefulSet).Spec
 			out := podspec.TemplateWarnings(&spec.Template, specPath.Child("template"), obj, old)
 			for i := range spec.VolumeClaimTemplates {
-				out = append(out, podspec.ClaimWarnings(&spec.VolumeClaimTemplates[i].Spec, specPath.Child("volumeClaimTemplates").Index(i).Child("spec"))...)
+				at := specPath.Child("volumeClaimTemplates").Index(i)
+				if old != nil {
+					at = at.Child("Spec")
+				}
+				out = append(out, podspec.ClaimWarnings(&spec.VolumeClaimTemplates[i].Spec, at)...)
+			}
+			if ptr.Deref(spec.RevisionHistoryLimit, 0) < 0 {
+				out = append(out, "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended")
 			}
 			return out
 		},
@@ -76,6 +87,9 @@ func StatefulSet() kind.Kind {
 				errs := check.NonNegative(s.ObservedGeneration, statusPath.Child("observedGeneration"))
 				errs = append(errs, check.ReplicaCounts(s.Replicas, s.ReadyReplicas, s.AvailableReplicas, statusPath,
 					check.Count{Child: "currentReplicas", Value: s.CurrentReplicas}, check.Count{Child: "updatedReplicas", Value: s.UpdatedReplicas})...)
+				if n := len(errs); n > 0 && s.AvailableReplicas > s.ReadyReplicas { // the last check, worded in another way
+					errs[n-1].Detail = "cannot be greater than status.readyReplicas"
+				}
 				return append(errs, validateCollisions(s.CollisionCount, was.CollisionCount)...)
 			},
 		},
@@ -109,16 +123,15 @@ func defaultStatefulSet(spec *appsv1.StatefulSetSpec) {
 	if spec.PodManagementPolicy == "" {
 		spec.PodManagementPolicy = appsv1.OrderedReadyPodManagement
 	}
-	if spec.UpdateStrategy.Type == "" {
-		spec.UpdateStrategy.Type = appsv1.RollingUpdateStatefulSetStrategyType
+	strategy := &spec.UpdateStrategy
+	if strategy.Type == "" {
+		strategy.Type = appsv1.RollingUpdateStatefulSetStrategyType
+		if strategy.RollingUpdate == nil {
+			strategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{}
+		}
 	}
-	if spec.UpdateStrategy.Type == appsv1.RollingUpdateStatefulSetStrategyType {
-		if spec.UpdateStrategy.RollingUpdate == nil {
-			spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{}
-		}
-		if spec.UpdateStrategy.RollingUpdate.Partition == nil {
-			spec.UpdateStrategy.RollingUpdate.Partition = ptr.To(int32(0))
-		}
+	if r := strategy.RollingUpdate; r != nil && r.Partition == nil && strategy.Type == appsv1.RollingUpdateStatefulSetStrategyType {
+		r.Partition = ptr.To(int32(0))
 	}
 	if spec.PersistentVolumeClaimRetentionPolicy == nil {
 		spec.PersistentVolumeClaimRetentionPolicy = &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{}
@@ -135,15 +148,22 @@ func defaultStatefulSet(spec *appsv1.StatefulSetSpec) {
 	}
 	for i := range spec.VolumeClaimTemplates {
 		c := &spec.VolumeClaimTemplates[i]
-		if c.APIVersion == "" {
-			c.APIVersion = "v1"
-		}
-		if c.Kind == "" {
-			c.Kind = "PersistentVolumeClaim"
-		}
+		c.APIVersion, c.Kind = "v1", "PersistentVolumeClaim" // whatever was said
 		core.DefaultPersistentVolumeClaim(c)
 	}
 	podspec.DefaultTemplate(&spec.Template)
+}
+
+// dropMaxUnavailable removes a field that Kubernetes 1.36 has switched off, from sets that have not had it.
+func dropMaxUnavailable(spec, old *appsv1.StatefulSetSpec) {
+	in := func(s *appsv1.StatefulSetSpec) bool {
+		return s != nil && s.UpdateStrategy.RollingUpdate != nil && s.UpdateStrategy.RollingUpdate.MaxUnavailable != nil
+	}
+	if in(spec) && !in(old) {
+		rolling := *spec.UpdateStrategy.RollingUpdate
+		rolling.MaxUnavailable = nil
+		spec.UpdateStrategy.RollingUpdate = &rolling
+	}
 }
 
 var retentionPolicies = sets.New(appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType)
@@ -166,7 +186,6 @@ func validateStatefulSet(spec *appsv1.StatefulSetSpec) field.ErrorList {
 	}
 	errs = append(errs, check.OptionalNonNegative(spec.Replicas, specPath.Child("replicas"))...)
 	errs = append(errs, check.NonNegative(spec.MinReadySeconds, specPath.Child("minReadySeconds"))...)
-	errs = append(errs, check.OptionalNonNegative(spec.RevisionHistoryLimit, specPath.Child("revisionHistoryLimit"))...)
 	if spec.Ordinals != nil {
 		errs = append(errs, check.NonNegative(spec.Ordinals.Start, specPath.Child("ordinals", "start"))...)
 	}
@@ -183,6 +202,9 @@ func validateStatefulTemplate(spec *appsv1.StatefulSetSpec) field.ErrorList {
 	var volumes []corev1.Volume
 	for i := range spec.VolumeClaimTemplates {
 		name := spec.VolumeClaimTemplates[i].Name
+		if own.Has(name) {
+			continue
+		}
 		own.Insert(name)
 		volumes = append(volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
 			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name}}})

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -33,16 +32,16 @@ func HorizontalPodAutoscaler() kind.Kind {
 
 		Default: func(obj kind.Object) { defaultAutoscaler(&obj.(*autoscalingv2.HorizontalPodAutoscaler).Spec) },
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
-			return validateAutoscaler(&obj.(*autoscalingv2.HorizontalPodAutoscaler).Spec)
+			return validateAutoscaler(&obj.(*autoscalingv2.HorizontalPodAutoscaler).Spec, nil)
+		},
+		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
+			return validateAutoscaler(&obj.(*autoscalingv2.HorizontalPodAutoscaler).Spec, &old.(*autoscalingv2.HorizontalPodAutoscaler).Spec)
 		},
 		PrepareForCreate: func(_ context.Context, obj kind.Object) {
 			obj.(*autoscalingv2.HorizontalPodAutoscaler).Status = autoscalingv2.HorizontalPodAutoscalerStatus{}
 		},
 		PrepareForUpdate: func(_ context.Context, obj, old kind.Object) {
 			obj.(*autoscalingv2.HorizontalPodAutoscaler).Status = old.(*autoscalingv2.HorizontalPodAutoscaler).Status
-		},
-		SpecChanged: func(obj, old kind.Object) bool {
-			return !apiequality.Semantic.DeepEqual(obj.(*autoscalingv2.HorizontalPodAutoscaler).Spec, old.(*autoscalingv2.HorizontalPodAutoscaler).Spec)
 		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {
@@ -59,8 +58,8 @@ func HorizontalPodAutoscaler() kind.Kind {
 			table.Col("Reference", autoscalingv2.HorizontalPodAutoscalerSpec{}.SwaggerDoc()["scaleTargetRef"]),
 			table.Col("Targets", autoscalingv2.HorizontalPodAutoscalerSpec{}.SwaggerDoc()["metrics"]),
 			table.Col("MinPods", autoscalingv2.HorizontalPodAutoscalerSpec{}.SwaggerDoc()["minReplicas"]),
-			table.Int("MaxPods", autoscalingv2.HorizontalPodAutoscalerSpec{}.SwaggerDoc()["maxReplicas"]),
-			table.Int("Replicas", autoscalingv2.HorizontalPodAutoscalerStatus{}.SwaggerDoc()["currentReplicas"]),
+			table.Col("MaxPods", autoscalingv2.HorizontalPodAutoscalerSpec{}.SwaggerDoc()["maxReplicas"]),
+			table.Col("Replicas", autoscalingv2.HorizontalPodAutoscalerStatus{}.SwaggerDoc()["currentReplicas"]),
 			table.Age(),
 		},
 		Row: func(obj kind.Object) []any {
@@ -115,7 +114,7 @@ func fillRules(rules *autoscalingv2.HPAScalingRules, from autoscalingv2.HPAScali
 	if rules.StabilizationWindowSeconds == nil {
 		rules.StabilizationWindowSeconds = from.StabilizationWindowSeconds
 	}
-	if len(rules.Policies) == 0 {
+	if rules.Policies == nil {
 		rules.Policies = from.Policies
 	}
 	return rules

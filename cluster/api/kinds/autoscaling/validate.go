@@ -1,16 +1,19 @@
 package autoscaling
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validate/content"
-	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/troupe-run/troupe/cluster/api/kinds/check"
+	"github.com/troupe-run/troupe/cluster/api/kinds/podspec"
 )
 
 const (
@@ -26,21 +29,45 @@ var (
 	selectPolicies = sets.New(autoscalingv2.MaxChangePolicySelect, autoscalingv2.MinChangePolicySelect, autoscalingv2.DisabledPolicySelect)
 )
 
-func validateAutoscaler(spec *autoscalingv2.HorizontalPodAutoscalerSpec) field.ErrorList {
+// validateAutoscaler checks an autoscaler; old is nil for a new one. What an old one was let through with it
+// may keep.
+func validateAutoscaler(spec, old *autoscalingv2.HorizontalPodAutoscalerSpec) field.ErrorList {
 	var errs field.ErrorList
 	path := field.NewPath("spec")
-	if n := spec.MinReplicas; n != nil && *n < 1 {
-		errs = append(errs, field.Invalid(path.Child("minReplicas"), *n, "must be greater than or equal to 1"))
+	least := int32(1)
+	if old != nil && old.MinReplicas != nil && *old.MinReplicas == 0 {
+		least = 0
 	}
-	if spec.MaxReplicas < 1 {
-		errs = append(errs, field.Invalid(path.Child("maxReplicas"), spec.MaxReplicas, "must be greater than 0"))
+	if n := spec.MinReplicas; n != nil && *n < least {
+		errs = append(errs, field.Invalid(path.Child("minReplicas"), *n, fmt.Sprintf("must be greater than or equal to %d", least)))
+	}
+	if spec.MaxReplicas == 0 {
+		errs = append(errs, field.Required(path.Child("maxReplicas"), "must be set and greater than 0"))
+	} else if spec.MaxReplicas < 0 {
+		errs = append(errs, field.Invalid(path.Child("maxReplicas"), spec.MaxReplicas, "must be greater than or equal to 1"))
 	}
 	if n := spec.MinReplicas; n != nil && spec.MaxReplicas < *n {
 		errs = append(errs, field.Invalid(path.Child("maxReplicas"), spec.MaxReplicas, "must be greater than or equal to `minReplicas`"))
 	}
-	errs = append(errs, validateReference(&spec.ScaleTargetRef, path.Child("scaleTargetRef"))...)
+	ref := &spec.ScaleTargetRef
+	errs = append(errs, validateReference(ref, path.Child("scaleTargetRef"))...)
+	if old == nil || old.ScaleTargetRef.APIVersion != ref.APIVersion || old.ScaleTargetRef.Kind != ref.Kind {
+		errs = append(errs, validateAPIVersion(ref, ref.Kind == "ReplicationController", path.Child("scaleTargetRef"))...)
+	}
+	wrong := old != nil && slices.ContainsFunc(old.Metrics, func(m autoscalingv2.MetricSpec) bool {
+		return m.Type == autoscalingv2.ObjectMetricSourceType && m.Object != nil && len(validateAPIVersion(&m.Object.DescribedObject, true, path)) > 0
+	})
+	external := false
 	for i := range spec.Metrics {
-		errs = append(errs, validateMetric(&spec.Metrics[i], path.Child("metrics").Index(i))...)
+		m, at := &spec.Metrics[i], path.Child("metrics").Index(i)
+		errs = append(errs, validateMetric(m, at)...)
+		if m.Object != nil && !wrong {
+			errs = append(errs, validateAPIVersion(&m.Object.DescribedObject, true, at.Child("object", "describedObject"))...)
+		}
+		external = external || m.Type == autoscalingv2.ObjectMetricSourceType || m.Type == autoscalingv2.ExternalMetricSourceType
+	}
+	if n := spec.MinReplicas; n != nil && *n == 0 && !external {
+		errs = append(errs, field.Forbidden(path.Child("metrics"), "must specify at least one Object or External metric to support scaling to zero replicas"))
 	}
 	if b := spec.Behavior; b != nil {
 		errs = append(errs, validateRules(b.ScaleUp, path.Child("behavior", "scaleUp"))...)
@@ -60,6 +87,18 @@ func validateReference(ref *autoscalingv2.CrossVersionObjectReference, path *fie
 		}
 	}
 	return errs
+}
+
+// validateAPIVersion checks the group of what an autoscaler refers to; only some may be in the core group.
+func validateAPIVersion(ref *autoscalingv2.CrossVersionObjectReference, core bool, path *field.Path) field.ErrorList {
+	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	if err == nil && gv.Group == "" && !core {
+		err = errors.New("apiVersion must specify API group")
+	}
+	if err != nil {
+		return field.ErrorList{field.Invalid(path.Child("apiVersion"), ref.APIVersion, err.Error())}
+	}
+	return nil
 }
 
 // validateMetric checks that a metric says exactly what its type is about.
@@ -91,7 +130,7 @@ func validateMetric(m *autoscalingv2.MetricSpec, path *field.Path) field.ErrorLi
 	source(autoscalingv2.PodsMetricSourceType, "pods", m.Pods != nil, func(at *field.Path) field.ErrorList {
 		errs := validateIdentifier(&m.Pods.Metric, at.Child("metric"))
 		errs = append(errs, validateTarget(&m.Pods.Target, at.Child("target"))...)
-		if q := m.Pods.Target.AverageValue; q == nil || q.Sign() != 1 {
+		if m.Pods.Target.AverageValue == nil {
 			errs = append(errs, field.Required(at.Child("target", "averageValue"), "must specify a positive target averageValue"))
 		}
 		return errs
@@ -113,35 +152,35 @@ func validateMetric(m *autoscalingv2.MetricSpec, path *field.Path) field.ErrorLi
 	source(autoscalingv2.ContainerResourceMetricSourceType, "containerResource", m.ContainerResource != nil, func(at *field.Path) field.ErrorList {
 		errs := validateUsage(m.ContainerResource.Name, &m.ContainerResource.Target, at)
 		if m.ContainerResource.Container == "" {
-			errs = append(errs, field.Required(at.Child("container"), "must specify a container for which to get the resource metrics"))
+			errs = append(errs, field.Required(at.Child("container"), "must specify a container"))
+		} else {
+			errs = append(errs, check.DNSLabel(m.ContainerResource.Container, at.Child("container"))...)
+		}
+		if name := m.ContainerResource.Name; name != "" {
+			errs = append(errs, podspec.ContainerResourceName(name, at.Child("name"))...)
 		}
 		return errs
 	})
-	switch {
-	case m.Type == "":
+	if m.Type == "" {
 		errs = append(errs, field.Required(path.Child("type"), "must specify a metric source type"))
-	case !metricTypes.Has(m.Type):
-		errs = append(errs, field.NotSupported(path.Child("type"), m.Type, sets.List(metricTypes)))
 	}
-	return errs
+	return append(errs, check.OneOfOrBad(m.Type, metricTypes, path.Child("type"))...)
 }
 
 func validateIdentifier(id *autoscalingv2.MetricIdentifier, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if id.Name == "" {
-		errs = append(errs, field.Required(path.Child("name"), ""))
-	} else {
-		errs = append(errs, check.Invalid(id.Name, content.IsPathSegmentName(id.Name), path.Child("name"))...)
+		return append(errs, field.Required(path.Child("name"), "must specify a metric name"))
 	}
-	return append(errs, metavalidation.ValidateLabelSelector(id.Selector, metavalidation.LabelSelectorValidationOptions{}, path.Child("selector"))...)
+	return append(errs, check.Invalid(id.Name, content.IsPathSegmentName(id.Name), path.Child("name"))...)
 }
 
 func validateTarget(t *autoscalingv2.MetricTarget, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	switch {
-	case t.Type == "":
+	if t.Type == "" {
 		errs = append(errs, field.Required(path.Child("type"), "must specify a metric target type"))
-	case !targetTypes.Has(t.Type):
+	}
+	if !targetTypes.Has(t.Type) {
 		errs = append(errs, field.Invalid(path.Child("type"), t.Type, "must be either Utilization, Value, or AverageValue"))
 	}
 	if t.Value != nil && t.Value.Sign() != 1 {
@@ -179,7 +218,9 @@ func validateRules(r *autoscalingv2.HPAScalingRules, path *field.Path) field.Err
 	var errs field.ErrorList
 	if n := r.StabilizationWindowSeconds; n != nil {
 		at := path.Child("stabilizationWindowSeconds")
-		errs = append(errs, check.NonNegative(*n, at)...)
+		if *n < 0 {
+			errs = append(errs, field.Invalid(at, *n, "must be greater than or equal to zero"))
+		}
 		if *n > maxWindowSeconds {
 			errs = append(errs, field.Invalid(at, *n, fmt.Sprintf("must be less than or equal to %v", maxWindowSeconds)))
 		}

@@ -69,7 +69,7 @@ func CronJob() kind.Kind {
 			table.Name(),
 			table.Col("Schedule", spec["schedule"]),
 			table.Col("Timezone", spec["timeZone"]),
-			table.Col("Suspend", spec["suspend"]),
+			{Name: "Suspend", Type: "boolean", Description: spec["suspend"]},
 			table.Int("Active", status["active"]),
 			table.Col("Last Schedule", status["lastScheduleTime"]),
 			table.Age(),

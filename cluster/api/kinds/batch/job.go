@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -49,12 +50,20 @@ func Job() kind.Kind {
 		PrepareForCreate: func(_ context.Context, obj kind.Object) {
 			job := obj.(*batchv1.Job)
 			job.Status = batchv1.JobStatus{}
+			same := sameLabels(job)
 			if !ptr.Deref(job.Spec.ManualSelector, false) {
 				generateSelector(job)
 			}
+			if same {
+				job.Labels = maps.Clone(job.Spec.Template.Labels)
+			}
 		},
 		PrepareForUpdate: func(_ context.Context, obj, old kind.Object) {
-			obj.(*batchv1.Job).Status = old.(*batchv1.Job).Status
+			job := obj.(*batchv1.Job)
+			job.Status = old.(*batchv1.Job).Status
+			if sameLabels(job) {
+				job.Labels = maps.Clone(job.Labels)
+			}
 		},
 		SpecChanged: func(obj, old kind.Object) bool {
 			return !apiequality.Semantic.DeepEqual(obj.(*batchv1.Job).Spec, old.(*batchv1.Job).Spec)
@@ -95,6 +104,13 @@ func Job() kind.Kind {
 	}
 }
 
+// sameLabels says whether a Job has got the labels of its template by default: then it also has those that
+// tell its pods from others'.
+func sameLabels(job *batchv1.Job) bool {
+	own, template := reflect.ValueOf(job.Labels), reflect.ValueOf(job.Spec.Template.Labels)
+	return !own.IsNil() && own.Pointer() == template.Pointer()
+}
+
 func defaultJob(job *batchv1.Job) {
 	spec := &job.Spec
 	if spec.Completions == nil && spec.Parallelism == nil {
@@ -110,7 +126,7 @@ func defaultJob(job *batchv1.Job) {
 		}
 	}
 	if len(job.Labels) == 0 && spec.Template.Labels != nil {
-		job.Labels = maps.Clone(spec.Template.Labels)
+		job.Labels = spec.Template.Labels // the very same, see sameLabels
 	}
 	if spec.CompletionMode == nil {
 		spec.CompletionMode = ptr.To(batchv1.NonIndexedCompletion)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -22,7 +23,7 @@ type csr = certificatesv1.CertificateSigningRequest
 
 // CertificateSigningRequest describes certificates.k8s.io/v1 CertificateSigningRequest.
 func CertificateSigningRequest() kind.Kind {
-	doc := certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()
+	beta := certificatesv1beta1.CertificateSigningRequestSpec{}.SwaggerDoc() // whose words the columns still have
 	return kind.Kind{
 		GVK:        certificatesv1.SchemeGroupVersion.WithKind("CertificateSigningRequest"),
 		Resource:   "certificatesigningrequests",
@@ -74,10 +75,10 @@ func CertificateSigningRequest() kind.Kind {
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			table.Age(),
-			table.Col("SignerName", doc["signerName"]),
-			table.Col("Requestor", doc["request"]),
-			table.Col("RequestedDuration", doc["expirationSeconds"]),
-			table.Col("Condition", certificatesv1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"]),
+			table.Col("SignerName", beta["signerName"]),
+			table.Col("Requestor", beta["request"]),
+			table.Col("RequestedDuration", beta["expirationSeconds"]),
+			table.Col("Condition", certificatesv1beta1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"]),
 		},
 		Row: func(obj kind.Object) []any {
 			r := obj.(*csr)

@@ -61,7 +61,7 @@ func validateRequest(r *csr) field.ErrorList {
 	}
 	at := specPath.Child("usages")
 	if len(r.Spec.Usages) == 0 {
-		errs = append(errs, field.Required(at, "usages is required"))
+		errs = append(errs, field.Required(at, ""))
 	}
 	seen := sets.New[certificatesv1.KeyUsage]()
 	for i, usage := range r.Spec.Usages {

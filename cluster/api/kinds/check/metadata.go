@@ -3,6 +3,7 @@ package check
 import (
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -19,4 +20,12 @@ func BesidesMetadata(errs field.ErrorList) field.ErrorList {
 		}
 	}
 	return out
+}
+
+// LongName checks a name as the kinds do whose rules are declared in Kubernetes: in words of their own.
+func LongName(name string, prefix bool) []string {
+	if prefix {
+		name = strings.TrimSuffix(name, "-") + "x" // what is made of it goes on
+	}
+	return content.IsDNS1123Subdomain(name)
 }

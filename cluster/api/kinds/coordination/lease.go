@@ -27,6 +27,12 @@ func Lease() kind.Kind {
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
 			return validateLease(&obj.(*coordinationv1.Lease).Spec)
 		},
+		PrepareForCreate: func(_ context.Context, obj kind.Object) {
+			dropElection(&obj.(*coordinationv1.Lease).Spec, nil)
+		},
+		PrepareForUpdate: func(_ context.Context, obj, old kind.Object) {
+			dropElection(&obj.(*coordinationv1.Lease).Spec, &old.(*coordinationv1.Lease).Spec)
+		},
 		AllowCreateOnUpdate:  true,
 		NeedsResourceVersion: true,
 
@@ -39,6 +45,17 @@ func Lease() kind.Kind {
 			l := obj.(*coordinationv1.Lease)
 			return []any{l.Name, ptr.Deref(l.Spec.HolderIdentity, ""), table.Since(l.CreationTimestamp)}
 		},
+	}
+}
+
+// dropElection removes what Kubernetes 1.36 has switched off, coordinated elections, from Leases that have
+// not had it.
+func dropElection(spec, old *coordinationv1.LeaseSpec) {
+	if old == nil || old.Strategy == nil {
+		spec.Strategy = nil
+	}
+	if old == nil || old.PreferredHolder == nil {
+		spec.PreferredHolder = nil
 	}
 }
 

@@ -102,9 +102,7 @@ func validateSubsets(subsets []corev1.EndpointSubset) field.ErrorList {
 
 func validateEndpointAddress(a *corev1.EndpointAddress, path *field.Path) field.ErrorList {
 	errs := validation.IsValidIPForLegacyField(path.Child("ip"), a.IP, true, nil)
-	if len(errs) == 0 {
-		errs = check.NonSpecialIP(a.IP, path.Child("ip"))
-	}
+	errs = append(errs, check.NonSpecialIP(a.IP, path.Child("ip"))...)
 	if a.Hostname != "" {
 		errs = append(errs, check.DNSLabel(a.Hostname, path.Child("hostname"))...)
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/troupe-run/troupe/cluster/api/kind"
@@ -29,6 +30,11 @@ func LimitRange() kind.Kind {
 		NewList:    func() runtime.Object { return &corev1.LimitRangeList{} },
 
 		AllowCreateOnUpdate: true,
+		PrepareForCreate: func(_ context.Context, obj kind.Object) {
+			if l := obj.(*corev1.LimitRange); l.Name == "" { // the one kind that needs none
+				l.Name = string(uuid.NewUUID())
+			}
+		},
 		Default: func(obj kind.Object) {
 			for i := range obj.(*corev1.LimitRange).Spec.Limits {
 				defaultLimits(&obj.(*corev1.LimitRange).Spec.Limits[i])

@@ -28,7 +28,13 @@ func Namespace() kind.Kind {
 		NewList:    func() runtime.Object { return &corev1.NamespaceList{} },
 
 		ValidateName: apivalidation.NameIsDNSLabel,
-		Default:      func(obj kind.Object) { labelNamespace(obj.(*corev1.Namespace)) },
+		Default: func(obj kind.Object) {
+			ns := obj.(*corev1.Namespace)
+			labelNamespace(ns)
+			if ns.Status.Phase == "" {
+				ns.Status.Phase = corev1.NamespaceActive
+			}
+		},
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
 			var errs field.ErrorList
 			for _, name := range obj.(*corev1.Namespace).Spec.Finalizers {

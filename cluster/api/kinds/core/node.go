@@ -70,6 +70,15 @@ func Node() kind.Kind {
 	}
 }
 
+// kernel is the node's kernel and, if it is known, what it runs on.
+func kernel(info corev1.NodeSystemInfo) string {
+	version := orUnknown(info.KernelVersion)
+	if info.Architecture != "" {
+		version += " (" + info.Architecture + ")"
+	}
+	return version
+}
+
 func defaultNode(n *corev1.Node) {
 	// A node that does not hold anything back offers all it has.
 	if len(n.Status.Allocatable) == 0 && len(n.Status.Capacity) > 0 {
@@ -78,7 +87,7 @@ func defaultNode(n *corev1.Node) {
 	if n.Spec.PodCIDR == "" && len(n.Spec.PodCIDRs) > 0 {
 		n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
 	}
-	if n.Spec.PodCIDR != "" && len(n.Spec.PodCIDRs) == 0 {
+	if n.Spec.PodCIDR != "" && (len(n.Spec.PodCIDRs) == 0 || n.Spec.PodCIDRs[0] != n.Spec.PodCIDR) {
 		n.Spec.PodCIDRs = []string{n.Spec.PodCIDR}
 	}
 }
@@ -221,7 +230,7 @@ func nodeRow(n *corev1.Node) []any {
 	info := n.Status.NodeInfo
 	return []any{
 		n.Name, status, nodeRoles(n.Labels), table.Since(n.CreationTimestamp), info.KubeletVersion,
-		internal, external, orUnknown(info.OSImage), orUnknown(info.KernelVersion), orUnknown(info.ContainerRuntimeVersion),
+		internal, external, orUnknown(info.OSImage), kernel(info), orUnknown(info.ContainerRuntimeVersion),
 	}
 }
 

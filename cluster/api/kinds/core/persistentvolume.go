@@ -56,7 +56,11 @@ func PersistentVolume() kind.Kind {
 		},
 		Status: &kind.Subresource{
 			Prepare: func(_ context.Context, obj, old kind.Object) {
-				obj.(*corev1.PersistentVolume).Spec = old.(*corev1.PersistentVolume).Spec
+				v, was := obj.(*corev1.PersistentVolume), old.(*corev1.PersistentVolume)
+				v.Spec = was.Spec
+				if v.Status.LastPhaseTransitionTime == nil && v.Status.Phase == was.Status.Phase {
+					v.Status.LastPhaseTransitionTime = was.Status.LastPhaseTransitionTime
+				}
 			},
 		},
 
@@ -67,8 +71,8 @@ func PersistentVolume() kind.Kind {
 			table.Col("Reclaim Policy", spec["persistentVolumeReclaimPolicy"]),
 			table.Col("Status", status["phase"]),
 			table.Col("Claim", spec["claimRef"]),
-			table.Col("StorageClass", spec["storageClassName"]),
-			table.Col("VolumeAttributesClass", spec["volumeAttributesClassName"]),
+			table.Col("StorageClass", "StorageClass of the pv"),
+			table.Col("VolumeAttributesClass", "VolumeAttributesClass of the pv"),
 			table.Col("Reason", status["reason"]),
 			table.Age(),
 			table.Wide(table.Col("VolumeMode", spec["volumeMode"])),

@@ -24,14 +24,15 @@ import (
 func ReplicationController() kind.Kind {
 	spec, status := corev1.ReplicationControllerSpec{}.SwaggerDoc(), corev1.ReplicationControllerStatus{}.SwaggerDoc()
 	return kind.Kind{
-		GVK:        corev1.SchemeGroupVersion.WithKind("ReplicationController"),
-		Resource:   "replicationcontrollers",
-		Singular:   "replicationcontroller",
-		ShortNames: []string{"rc"},
-		Categories: []string{"all"},
-		Namespaced: true,
-		New:        func() kind.Object { return &corev1.ReplicationController{} },
-		NewList:    func() runtime.Object { return &corev1.ReplicationControllerList{} },
+		GVK:          corev1.SchemeGroupVersion.WithKind("ReplicationController"),
+		Resource:     "replicationcontrollers",
+		Singular:     "replicationcontroller",
+		ShortNames:   []string{"rc"},
+		Categories:   []string{"all"},
+		Namespaced:   true,
+		ValidateName: check.LongName,
+		New:          func() kind.Object { return &corev1.ReplicationController{} },
+		NewList:      func() runtime.Object { return &corev1.ReplicationControllerList{} },
 
 		Default: func(obj kind.Object) { defaultReplicationController(obj.(*corev1.ReplicationController)) },
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {

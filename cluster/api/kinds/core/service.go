@@ -35,7 +35,7 @@ func Service() kind.Kind {
 		New:        func() kind.Object { return &corev1.Service{} },
 		NewList:    func() runtime.Object { return &corev1.ServiceList{} },
 
-		ValidateName: apivalidation.NameIsDNS1035Label,
+		ValidateName: apivalidation.NameIsDNSLabel,
 		Default:      func(obj kind.Object) { defaultService(obj.(*corev1.Service)) },
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
 			return validateService(obj.(*corev1.Service), nil)
@@ -97,10 +97,15 @@ func hasClusterIP(s *corev1.Service) bool {
 	return s.Spec.Type == corev1.ServiceTypeClusterIP || s.Spec.Type == corev1.ServiceTypeNodePort || s.Spec.Type == corev1.ServiceTypeLoadBalancer
 }
 
-// hasNodePorts says that a service's ports are open on every node.
+// hasNodePorts says that a service's ports may be open on every node.
 func hasNodePorts(s *corev1.Service) bool {
+	return s.Spec.Type == corev1.ServiceTypeNodePort || s.Spec.Type == corev1.ServiceTypeLoadBalancer
+}
+
+// wantsNodePorts says that ports without a number for every node get one.
+func wantsNodePorts(s *corev1.Service) bool {
 	return s.Spec.Type == corev1.ServiceTypeNodePort ||
-		s.Spec.Type == corev1.ServiceTypeLoadBalancer && (s.Spec.AllocateLoadBalancerNodePorts == nil || *s.Spec.AllocateLoadBalancerNodePorts)
+		s.Spec.Type == corev1.ServiceTypeLoadBalancer && ptr.Deref(s.Spec.AllocateLoadBalancerNodePorts, true)
 }
 
 // hasHealthCheck says that every node answers whether it has endpoints of the service.

@@ -69,6 +69,9 @@ func (h *holding) addresses(ctx context.Context, s, old *corev1.Service) field.E
 	if len(spec.ClusterIPs) == 0 && spec.ClusterIP != "" {
 		spec.ClusterIPs = []string{spec.ClusterIP}
 	}
+	if errs := validateClusterIPs(s); len(errs) > 0 {
+		return errs
+	}
 	if errs := h.families(s); len(errs) > 0 {
 		return errs
 	}
@@ -164,7 +167,7 @@ func (h *holding) nodePorts(ctx context.Context, s, old *corev1.Service) field.E
 		for _, chosen := range []bool{true, false} {
 			for i := range s.Spec.Ports {
 				port := &s.Spec.Ports[i]
-				if (port.NodePort != 0) != chosen {
+				if (port.NodePort != 0) != chosen || !chosen && !wantsNodePorts(s) {
 					continue
 				}
 				want := port.NodePort
@@ -179,7 +182,7 @@ func (h *holding) nodePorts(ctx context.Context, s, old *corev1.Service) field.E
 			}
 		}
 	}
-	if hasHealthCheck(s) {
+	if hasHealthCheck(s) && (old == nil || !hasHealthCheck(old)) { // it does not change any more
 		got, err := take(s.Spec.HealthCheckNodePort, specPath.Child("healthCheckNodePort"))
 		if err != nil {
 			return field.ErrorList{err}

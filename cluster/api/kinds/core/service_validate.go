@@ -234,7 +234,7 @@ func validateClusterIPs(s *corev1.Service) field.ErrorList {
 			errs = append(errs, bad...)
 			continue
 		}
-		if i < len(spec.IPFamilies) && familyOf(ip) != spec.IPFamilies[i] {
+		if i < len(spec.IPFamilies) && ipFamilies.Has(spec.IPFamilies[i]) && familyOf(ip) != spec.IPFamilies[i] {
 			errs = append(errs, field.Invalid(at.Index(i), ip, fmt.Sprintf("expected an %v value as indicated by `ipFamilies[%v]`", spec.IPFamilies[i], i)))
 		}
 	}

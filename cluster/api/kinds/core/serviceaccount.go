@@ -27,12 +27,11 @@ func ServiceAccount() kind.Kind {
 
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
-			table.Col("Secrets", corev1.ServiceAccount{}.SwaggerDoc()["secrets"]),
 			table.Age(),
 		},
 		Row: func(obj kind.Object) []any {
 			sa := obj.(*corev1.ServiceAccount)
-			return []any{sa.Name, int64(len(sa.Secrets)), table.Since(sa.CreationTimestamp)}
+			return []any{sa.Name, table.Since(sa.CreationTimestamp)}
 		},
 	}
 }

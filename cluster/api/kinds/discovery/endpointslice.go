@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -58,10 +59,18 @@ func EndpointSlice() kind.Kind {
 				}
 			}
 		},
+		PrepareForCreate: func(_ context.Context, obj kind.Object) {
+			dropTopology(obj.(*discoveryv1.EndpointSlice), nil)
+		},
+		PrepareForUpdate: func(_ context.Context, obj, old kind.Object) {
+			dropTopology(obj.(*discoveryv1.EndpointSlice), old.(*discoveryv1.EndpointSlice))
+		},
 		Warnings: func(_ context.Context, obj, _ kind.Object) []string {
 			s := obj.(*discoveryv1.EndpointSlice)
 			var out []string
-			if s.AddressType != discoveryv1.AddressTypeFQDN {
+			if s.AddressType == discoveryv1.AddressTypeFQDN {
+				out = append(out, "spec.addressType: FQDN endpoints are deprecated")
+			} else {
 				for i := range s.Endpoints {
 					for j, ip := range s.Endpoints[i].Addresses {
 						out = append(out, validation.GetWarningsForIP(field.NewPath("endpoints").Index(i).Child("addresses").Index(j), ip)...)
@@ -95,6 +104,17 @@ func EndpointSlice() kind.Kind {
 			s := obj.(*discoveryv1.EndpointSlice)
 			return []any{s.Name, string(s.AddressType), slicePorts(s.Ports), sliceEndpoints(s.Endpoints), table.Since(s.CreationTimestamp)}
 		},
+	}
+}
+
+// dropTopology removes what v1beta1 said of where an endpoint is, unless nothing of the endpoints changes.
+func dropTopology(s, old *discoveryv1.EndpointSlice) {
+	if old != nil && apiequality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) {
+		return
+	}
+	s.Endpoints = slices.Clone(s.Endpoints)
+	for i := range s.Endpoints {
+		s.Endpoints[i].DeprecatedTopology = nil
 	}
 }
 
@@ -205,9 +225,6 @@ func validatePorts(ports []discoveryv1.EndpointPort, path *field.Path) field.Err
 			errs = append(errs, field.Required(path.Child("protocol"), ""))
 		} else {
 			errs = append(errs, check.OneOfOrBad(*port.Protocol, protocols, path.Child("protocol"))...)
-		}
-		if port.Port != nil {
-			errs = append(errs, check.Port(*port.Port, path.Child("port"))...)
 		}
 		if port.AppProtocol != nil {
 			errs = append(errs, check.QualifiedName(*port.AppProtocol, path.Child("appProtocol"))...)

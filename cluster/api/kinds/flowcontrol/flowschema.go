@@ -81,7 +81,7 @@ func FlowSchema() kind.Kind {
 					missing = string(c.Status)
 				}
 			}
-			return []any{s.Name, s.Spec.PriorityLevelConfiguration.Name, fmt.Sprint(s.Spec.MatchingPrecedence), method, table.Since(s.CreationTimestamp), missing}
+			return []any{s.Name, s.Spec.PriorityLevelConfiguration.Name, int64(s.Spec.MatchingPrecedence), method, table.Since(s.CreationTimestamp), missing}
 		},
 	}
 }
@@ -108,7 +108,9 @@ func validateSchema(s *flowSchema) field.ErrorList {
 		errs = append(errs, field.Invalid(at, spec.MatchingPrecedence, "only the schema named 'exempt' may have matchingPrecedence 1"))
 	}
 	if m := spec.DistinguisherMethod; m != nil {
-		errs = append(errs, check.OneOfOrBad(m.Type, distinguishers, specPath.Child("distinguisherMethod", "type"))...)
+		if !distinguishers.Has(m.Type) {
+			errs = append(errs, field.NotSupported(specPath.Child("distinguisherMethod", "type"), *m, sets.List(distinguishers)))
+		}
 	}
 	level := specPath.Child("priorityLevelConfiguration", "name")
 	if name := spec.PriorityLevelConfiguration.Name; name == "" {

@@ -141,7 +141,7 @@ func validateLevel(l *priorityLevel) field.ErrorList {
 			errs = append(errs, validateLimited(spec.Limited, specPath.Child("limited"))...)
 		}
 	default:
-		errs = append(errs, check.OneOfOrBad(spec.Type, levelTypes, specPath.Child("type"))...)
+		errs = append(errs, check.OneOf(spec.Type, levelTypes, specPath.Child("type"))...)
 	}
 	return append(errs, validateFixed(l)...)
 }
@@ -191,7 +191,7 @@ func validateLimited(l *flowcontrolv1.LimitedPriorityLevelConfiguration, at *fie
 		}
 		errs = append(errs, validateQueuing(q, at.Child("queuing"))...)
 	default:
-		errs = append(errs, check.OneOfOrBad(l.LimitResponse.Type, responses, at.Child("type"))...)
+		errs = append(errs, check.OneOf(l.LimitResponse.Type, responses, at.Child("type"))...)
 	}
 	return errs
 }

@@ -122,7 +122,7 @@ func validateBackend(b *networkingv1.IngressBackend, path *field.Path) field.Err
 	if b.Service.Name == "" {
 		errs = append(errs, field.Required(at.Child("name"), ""))
 	} else {
-		errs = append(errs, check.Invalid(b.Service.Name, apivalidation.NameIsDNS1035Label(b.Service.Name, false), at.Child("name"))...)
+		errs = append(errs, check.Invalid(b.Service.Name, apivalidation.NameIsDNSLabel(b.Service.Name, false), at.Child("name"))...)
 	}
 	switch name, number := b.Service.Port.Name, b.Service.Port.Number; {
 	case name != "" && number != 0:
@@ -141,13 +141,13 @@ func validateBackend(b *networkingv1.IngressBackend, path *field.Path) field.Err
 // group's.
 func validateReference(group *string, kind, name string, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	if group != nil && *group != "" {
+	if group != nil {
 		errs = append(errs, check.DNSSubdomain(*group, path.Child("apiGroup"))...)
 	}
 	for _, part := range []struct{ child, value string }{{"kind", kind}, {"name", name}} {
 		at := path.Child(part.child)
 		if part.value == "" {
-			errs = append(errs, field.Required(at, part.child+" is required"))
+			errs = append(errs, field.Required(at, ""))
 		} else {
 			errs = append(errs, check.Invalid(part.value, content.IsPathSegmentName(part.value), at)...)
 		}

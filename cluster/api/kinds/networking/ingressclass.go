@@ -33,19 +33,11 @@ func IngressClass() kind.Kind {
 			}
 		},
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
-			spec := &obj.(*networkingv1.IngressClass).Spec
-			at := specPath.Child("controller")
-			var errs field.ErrorList
-			if len(spec.Controller) > maxController {
-				errs = append(errs, field.TooLong(at, spec.Controller, maxController))
-			}
-			errs = append(errs, validation.IsDomainPrefixedPath(at, spec.Controller)...)
-			return append(errs, validateParameters(spec.Parameters, specPath.Child("parameters"))...)
+			return validateIngressClass(&obj.(*networkingv1.IngressClass).Spec)
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
 			spec, was := &obj.(*networkingv1.IngressClass).Spec, &old.(*networkingv1.IngressClass).Spec
-			errs := apivalidation.ValidateImmutableField(spec.Controller, was.Controller, specPath.Child("controller"))
-			return append(errs, validateParameters(spec.Parameters, specPath.Child("parameters"))...)
+			return append(validateIngressClass(spec), apivalidation.ValidateImmutableField(spec.Controller, was.Controller, specPath.Child("controller"))...)
 		},
 		SpecChanged: func(obj, old kind.Object) bool {
 			return !apiequality.Semantic.DeepEqual(obj.(*networkingv1.IngressClass).Spec, old.(*networkingv1.IngressClass).Spec)
@@ -73,6 +65,16 @@ func IngressClass() kind.Kind {
 }
 
 const maxController = 250
+
+func validateIngressClass(spec *networkingv1.IngressClassSpec) field.ErrorList {
+	at := specPath.Child("controller")
+	var errs field.ErrorList
+	if len(spec.Controller) > maxController {
+		errs = append(errs, field.TooLong(at, spec.Controller, maxController))
+	}
+	errs = append(errs, validation.IsDomainPrefixedPath(at, spec.Controller)...)
+	return append(errs, validateParameters(spec.Parameters, specPath.Child("parameters"))...)
+}
 
 var parameterScopes = sets.New(networkingv1.IngressClassParametersReferenceScopeCluster, networkingv1.IngressClassParametersReferenceScopeNamespace)
 

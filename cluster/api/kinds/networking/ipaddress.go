@@ -33,14 +33,13 @@ func IPAddress() kind.Kind {
 			return validateParent(obj.(*networkingv1.IPAddress).Spec.ParentRef, specPath.Child("parentRef"))
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-			return apivalidation.ValidateImmutableField(obj.(*networkingv1.IPAddress).Spec.ParentRef,
-				old.(*networkingv1.IPAddress).Spec.ParentRef, specPath.Child("parentRef"))
+			parent, at := obj.(*networkingv1.IPAddress).Spec.ParentRef, specPath.Child("parentRef")
+			return append(validateParent(parent, at), apivalidation.ValidateImmutableField(parent, old.(*networkingv1.IPAddress).Spec.ParentRef, at)...)
 		},
 
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
 			table.Col("ParentRef", networkingv1.IPAddressSpec{}.SwaggerDoc()["parentRef"]),
-			table.Age(),
 		},
 		Row: func(obj kind.Object) []any {
 			a := obj.(*networkingv1.IPAddress)
@@ -52,7 +51,7 @@ func IPAddress() kind.Kind {
 				}
 				parent += "/" + ref.Name
 			}
-			return []any{a.Name, parent, table.Since(a.CreationTimestamp)}
+			return []any{a.Name, parent}
 		},
 	}
 }

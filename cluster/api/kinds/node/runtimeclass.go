@@ -50,7 +50,7 @@ func RuntimeClass() kind.Kind {
 		NeedsResourceVersion: true,
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
-			table.Col("Handler", nodev1.RuntimeClass{}.SwaggerDoc()["handler"]),
+			table.Col("Handler", ""),
 			table.Age(),
 		},
 		Row: func(obj kind.Object) []any {
@@ -61,7 +61,12 @@ func RuntimeClass() kind.Kind {
 }
 
 func validateRuntimeClass(c *nodev1.RuntimeClass) field.ErrorList {
-	errs := check.DNSLabel(c.Handler, field.NewPath("handler"))
+	var errs field.ErrorList
+	if at := field.NewPath("handler"); c.Handler == "" {
+		errs = append(errs, field.Required(at, ""))
+	} else {
+		errs = append(errs, check.DNSLabel(c.Handler, at)...)
+	}
 	if c.Overhead != nil {
 		errs = append(errs, podspec.ValidateOverhead(c.Overhead.PodFixed, field.NewPath("overhead"))...)
 	}

@@ -16,7 +16,7 @@ import (
 // containerResources are the names without a domain that a container may ask for.
 var containerResources = sets.New(corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage)
 
-func containerResourceName(name corev1.ResourceName, path *field.Path) field.ErrorList {
+func ContainerResourceName(name corev1.ResourceName, path *field.Path) field.ErrorList {
 	errs := check.ResourceName(name, path)
 	if !strings.Contains(string(name), "/") {
 		if !containerResources.Has(name) && !check.IsHugePages(name) {
@@ -33,7 +33,7 @@ func (v *validator) resources(r *corev1.ResourceRequirements, path *field.Path) 
 	if len(r.Limits) == 0 && len(r.Requests) == 0 && len(r.Claims) == 0 {
 		return nil
 	}
-	return append(requirements(r, containerResourceName, path), v.claimsOf(r, path)...)
+	return append(requirements(r, ContainerResourceName, path), v.claimsOf(r, path)...)
 }
 
 // requirements checks limits and requests, each by itself and against each other.

@@ -88,7 +88,7 @@ func ValidateOverhead(overhead corev1.ResourceList, path *field.Path) field.Erro
 	if len(overhead) == 0 {
 		return nil
 	}
-	return requirements(&corev1.ResourceRequirements{Limits: overhead}, containerResourceName, path)
+	return requirements(&corev1.ResourceRequirements{Limits: overhead}, ContainerResourceName, path)
 }
 
 // tokensWithoutAccount refuses tokens in a pod that has no account to have them of.

@@ -8,8 +8,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// daemonSet is the one kind of which Kubernetes says only that a missing selector selects nothing.
-const daemonSet = "daemonset"
+// Kinds of which Kubernetes words it differently: of a daemon set it says only that a missing selector
+// selects nothing.
+const (
+	daemonSet   = "daemonset"
+	statefulSet = "statefulset"
+)
 
 // ValidateSelector checks the selector of a workload and that it selects the pods made from its
 // template. path is that of the spec both are in, kind the workload's name in errors.
@@ -24,7 +28,10 @@ func ValidateSelector(sel *metav1.LabelSelector, t *corev1.PodTemplateSpec, kind
 	}
 	selector, err := metav1.LabelSelectorAsSelector(sel)
 	if err != nil {
-		return append(errs, field.Invalid(at, sel, "invalid label selector"))
+		if kind == daemonSet { // the first check has said it
+			return errs
+		}
+		return append(errs, field.Invalid(at, sel, map[bool]string{kind != statefulSet: "invalid label selector"}[true]))
 	}
 	if !selector.Empty() && !selector.Matches(labels.Set(t.Labels)) {
 		errs = append(errs, field.Invalid(path.Child("template", "metadata", "labels"), t.Labels, "`selector` does not match template `labels`"))

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	rbacv1beta1 "k8s.io/api/rbac/v1beta1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,7 +22,7 @@ func RoleBinding() kind.Kind {
 		b := obj.(*rbacv1.RoleBinding)
 		return &b.RoleRef, b.Subjects
 	}
-	k := binding("RoleBinding", []string{"Role", "ClusterRole"}, true, of)
+	k := binding("RoleBinding", []string{"Role", "ClusterRole"}, true, of, rbacv1beta1.RoleBinding{}.SwaggerDoc()["roleRef"])
 	k.New = func() kind.Object { return &rbacv1.RoleBinding{} }
 	k.NewList = func() runtime.Object { return &rbacv1.RoleBindingList{} }
 	return k
@@ -33,14 +34,16 @@ func ClusterRoleBinding() kind.Kind {
 		b := obj.(*rbacv1.ClusterRoleBinding)
 		return &b.RoleRef, b.Subjects
 	}
-	k := binding("ClusterRoleBinding", []string{"ClusterRole"}, false, of)
+	k := binding("ClusterRoleBinding", []string{"ClusterRole"}, false, of, rbacv1beta1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"])
 	k.New = func() kind.Object { return &rbacv1.ClusterRoleBinding{} }
 	k.NewList = func() runtime.Object { return &rbacv1.ClusterRoleBindingList{} }
 	return k
 }
 
-// binding describes what both kinds of bindings have in common; of returns the parts of one.
-func binding(name string, roles []string, namespaced bool, of func(kind.Object) (*rbacv1.RoleRef, []rbacv1.Subject)) kind.Kind {
+// binding describes what both kinds of bindings have in common; of returns the parts of one, refDoc is what
+// its role is.
+func binding(name string, roles []string, namespaced bool, of func(kind.Object) (*rbacv1.RoleRef, []rbacv1.Subject), refDoc string) kind.Kind {
+	camel := strings.ToLower(name[:1]) + name[1:]
 	validate := func(obj kind.Object) field.ErrorList {
 		ref, subjects := of(obj)
 		errs := validateRoleRef(ref, roles)
@@ -78,11 +81,11 @@ func binding(name string, roles []string, namespaced bool, of func(kind.Object) 
 		},
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
-			table.Col("Role", rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"]),
+			table.Col("Role", refDoc),
 			table.Age(),
-			table.Wide(table.Col("Users", "Users in the roleBinding")),
-			table.Wide(table.Col("Groups", "Groups in the roleBinding")),
-			table.Wide(table.Col("ServiceAccounts", "ServiceAccounts in the roleBinding")),
+			table.Wide(table.Col("Users", "Users in the "+camel)),
+			table.Wide(table.Col("Groups", "Groups in the "+camel)),
+			table.Wide(table.Col("ServiceAccounts", "ServiceAccounts in the "+camel)),
 		},
 		Row: func(obj kind.Object) []any {
 			ref, subjects := of(obj)

@@ -107,10 +107,9 @@ func validateToleration(t *resourcev1.DeviceToleration, path *field.Path) field.
 			errs = append(errs, field.Invalid(path.Child("value"), t.Value, "must be empty for operator `Exists`"))
 		}
 	case resourcev1.DeviceTolerationOpEqual:
-		if t.Key == "" {
-			errs = append(errs, field.Required(path.Child("key"), "must not be empty for operator `Equal`"))
-		}
 		errs = append(errs, check.LabelValue(t.Value, path.Child("value"))...)
+	case "":
+		errs = append(errs, field.Required(path.Child("operator"), ""))
 	default:
 		errs = append(errs, field.NotSupported(path.Child("operator"), t.Operator, sets.List(tolerationOperators)))
 	}

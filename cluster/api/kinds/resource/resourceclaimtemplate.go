@@ -27,8 +27,12 @@ func ResourceClaimTemplate() kind.Kind {
 			return validateTemplate(&obj.(*resourcev1.ResourceClaimTemplate).Spec)
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
-			return apivalidation.ValidateImmutableField(obj.(*resourcev1.ResourceClaimTemplate).Spec, old.(*resourcev1.ResourceClaimTemplate).Spec, specPath)
+			spec := &obj.(*resourcev1.ResourceClaimTemplate).Spec
+			return append(validateTemplate(spec), apivalidation.ValidateImmutableField(*spec, old.(*resourcev1.ResourceClaimTemplate).Spec, specPath)...)
 		},
+
+		Columns: nameAndAge,
+		Row:     nameAndAgeRow,
 	}
 }
 

@@ -55,10 +55,11 @@ func required(v string, path *field.Path, valid func(string) []string) field.Err
 }
 
 func validateDriver(name string, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
 	if len(name) > resourcev1.DriverNameMaxLength {
-		return field.ErrorList{field.TooLong(path, name, resourcev1.DriverNameMaxLength)}
+		errs = append(errs, field.TooLong(path, name, resourcev1.DriverNameMaxLength))
 	}
-	return required(name, path, func(v string) []string { return validation.IsDNS1123Subdomain(strings.ToLower(v)) })
+	return append(errs, required(name, path, func(v string) []string { return validation.IsDNS1123Subdomain(strings.ToLower(v)) })...)
 }
 
 func validatePool(name string, path *field.Path) field.ErrorList {
@@ -79,32 +80,25 @@ var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // validateQualifiedName checks "name" or "domain/name", where the name is a C identifier, as CEL wants it.
 func validateQualifiedName(name string, path *field.Path, domain bool) field.ErrorList {
-	if name == "" {
-		return field.ErrorList{field.Required(path, "name required")}
-	}
 	var errs field.ErrorList
 	parts := strings.Split(name, "/")
 	switch {
 	case len(parts) > 2:
-		return field.ErrorList{field.Invalid(path, name, "a valid domain name must be separated by a slash from the identifier")}
+		return nil // an oversight in Kubernetes, which objects may rely on
+	case len(parts) == 2 && parts[0] == "":
+		errs = append(errs, field.Invalid(path, "", "the domain must not be empty"))
 	case len(parts) == 2:
-		if parts[0] == "" {
-			errs = append(errs, field.Required(path, "the domain must not be empty"))
-		} else {
-			if len(parts[0]) > resourcev1.DeviceMaxDomainLength {
-				errs = append(errs, field.TooLong(path, parts[0], resourcev1.DeviceMaxDomainLength))
-			}
-			errs = append(errs, check.DNSSubdomain(parts[0], path)...)
-		}
+		errs = append(errs, validateDriver(parts[0], path)...)
 	case domain:
-		errs = append(errs, field.Invalid(path, name, "must include a domain"))
+		errs = append(errs, field.Invalid(path, name, "a fully qualified name must be a domain and a name separated by a slash"))
 	}
 	id := parts[len(parts)-1]
-	switch {
-	case id == "":
-		errs = append(errs, field.Required(path, "the name must not be empty"))
-	case len(id) > resourcev1.DeviceMaxIDLength:
+	if len(id) > resourcev1.DeviceMaxIDLength {
 		errs = append(errs, field.TooLong(path, id, resourcev1.DeviceMaxIDLength))
+	}
+	switch {
+	case id == "" && len(parts) == 2:
+		errs = append(errs, field.Invalid(path, "", "the name must not be empty"))
 	case !identifier.MatchString(id):
 		errs = append(errs, field.Invalid(path, id, validation.RegexError("a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_'",
 			"[A-Za-z_][A-Za-z0-9_]*", "my_name", "MY_NAME", "MyName")))

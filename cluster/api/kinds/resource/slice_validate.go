@@ -78,7 +78,7 @@ func validateNodes(name *string, sel *corev1.NodeSelector, all *bool, path *fiel
 		set = append(set, "`nodeSelector`")
 		at := path.Child("nodeSelector")
 		errs = append(errs, podspec.ValidateNodeSelector(sel, at)...)
-		if n := len(sel.NodeSelectorTerms); n > 1 {
+		if len(sel.NodeSelectorTerms) != 1 {
 			errs = append(errs, field.Invalid(at.Child("nodeSelectorTerms"), sel.NodeSelectorTerms, "must have exactly one node selector term"))
 		}
 	}
@@ -170,7 +170,7 @@ func validateAttribute(a *resourcev1.DeviceAttribute, path *field.Path) field.Er
 	}
 	switch {
 	case n == 0:
-		errs = append(errs, field.Required(path, "exactly one value must be specified"))
+		errs = append(errs, field.Invalid(path, "", "exactly one value must be specified"))
 	case n > 1:
 		errs = append(errs, field.Invalid(path, *a, "exactly one value must be specified"))
 	}
@@ -201,7 +201,7 @@ func validateAttribute(a *resourcev1.DeviceAttribute, path *field.Path) field.Er
 }
 
 func validateTaint(t *resourcev1.DeviceTaint, path *field.Path) field.ErrorList {
-	errs := required(t.Key, path.Child("key"), validation.IsQualifiedName)
+	errs := check.QualifiedName(t.Key, path.Child("key"))
 	errs = append(errs, check.LabelValue(t.Value, path.Child("value"))...)
 	return append(errs, check.OneOf(t.Effect, taintEffects, path.Child("effect"))...)
 }

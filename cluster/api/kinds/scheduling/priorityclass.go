@@ -42,8 +42,7 @@ func PriorityClass() kind.Kind {
 			c, was := obj.(*schedulingv1.PriorityClass), old.(*schedulingv1.PriorityClass)
 			var errs field.ErrorList
 			if c.Value != was.Value {
-				// In Kubernetes, too, this path is in upper case.
-				errs = append(errs, field.Forbidden(field.NewPath("Value"), "may not be changed in an update."))
+				errs = append(errs, field.Forbidden(field.NewPath("value"), "may not be changed in an update."))
 			}
 			return append(errs, apivalidation.ValidateImmutableField(c.PreemptionPolicy, was.PreemptionPolicy, field.NewPath("preemptionPolicy"))...)
 		},
@@ -93,7 +92,10 @@ func validatePriorityClass(c *schedulingv1.PriorityClass) field.ErrorList {
 	case c.Value > highestUserPriority:
 		errs = append(errs, field.Forbidden(field.NewPath("value"), fmt.Sprintf("maximum allowed value of a user defined priority is %d", highestUserPriority)))
 	}
-	return append(errs, check.OptionalOneOf(c.PreemptionPolicy, preemptionPolicies, field.NewPath("preemptionPolicy"))...)
+	if p := c.PreemptionPolicy; p != nil {
+		errs = append(errs, check.OneOf(*p, preemptionPolicies, field.NewPath("preemptionPolicy"))...)
+	}
+	return errs
 }
 
 func isSystem(c *schedulingv1.PriorityClass) error {

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	storagev1 "k8s.io/api/storage/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -44,8 +43,11 @@ func CSIDriver() kind.Kind {
 			errs = append(errs, apivalidation.ValidateImmutableField(spec.AttachRequired, was.AttachRequired, specPath.Child("attachedRequired"))...)
 			return append(errs, apivalidation.ValidateImmutableField(spec.VolumeLifecycleModes, was.VolumeLifecycleModes, specPath.Child("volumeLifecycleModes"))...)
 		},
-		SpecChanged: func(obj, old kind.Object) bool {
-			return !apiequality.Semantic.DeepEqual(obj.(*storagev1.CSIDriver).Spec, old.(*storagev1.CSIDriver).Spec)
+		Warnings: func(_ context.Context, obj, _ kind.Object) []string {
+			if spec := &obj.(*storagev1.CSIDriver).Spec; len(spec.TokenRequests) > 0 && spec.ServiceAccountTokenInSecrets == nil {
+				return []string{"spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes"}
+			}
+			return nil
 		},
 
 		NeedsResourceVersion: true,

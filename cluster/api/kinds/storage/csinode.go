@@ -46,7 +46,7 @@ func CSINode() kind.Kind {
 		NeedsResourceVersion: true,
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
-			table.Int("Drivers", storagev1.CSINodeSpec{}.SwaggerDoc()["drivers"]),
+			table.Int("Drivers", "Drivers indicates the number of CSI drivers registered on the node"),
 			table.Age(),
 		},
 		Row: func(obj kind.Object) []any {

@@ -5,19 +5,16 @@ import (
 
 	storagev1 "k8s.io/api/storage/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/troupe-run/troupe/cluster/api/kind"
 	"github.com/troupe-run/troupe/cluster/api/kinds/check"
-	"github.com/troupe-run/troupe/cluster/api/kinds/table"
 )
 
 // CSIStorageCapacity describes storage.k8s.io/v1 CSIStorageCapacity.
 func CSIStorageCapacity() kind.Kind {
-	doc := storagev1.CSIStorageCapacity{}.SwaggerDoc()
 	return kind.Kind{
 		GVK:        storagev1.SchemeGroupVersion.WithKind("CSIStorageCapacity"),
 		Resource:   "csistoragecapacities",
@@ -37,20 +34,6 @@ func CSIStorageCapacity() kind.Kind {
 		},
 
 		NeedsResourceVersion: true,
-		Columns: []metav1.TableColumnDefinition{
-			table.Name(),
-			table.Col("StorageClassName", doc["storageClassName"]),
-			table.Col("Capacity", doc["capacity"]),
-			table.Age(),
-		},
-		Row: func(obj kind.Object) []any {
-			c := obj.(*storagev1.CSIStorageCapacity)
-			capacity := "<unset>"
-			if c.Capacity != nil {
-				capacity = c.Capacity.String()
-			}
-			return []any{c.Name, c.StorageClassName, capacity, table.Since(c.CreationTimestamp)}
-		},
 	}
 }
 

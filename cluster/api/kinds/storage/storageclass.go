@@ -86,7 +86,9 @@ var (
 func validateStorageClass(c *storagev1.StorageClass) field.ErrorList {
 	errs := validateProvisioner(c.Provisioner, field.NewPath("provisioner"))
 	errs = append(errs, validateParameters(c.Parameters, true, field.NewPath("parameters"))...)
-	errs = append(errs, check.OptionalOneOf(c.ReclaimPolicy, reclaimPolicies, field.NewPath("reclaimPolicy"))...)
+	if p := c.ReclaimPolicy; p != nil && *p != "" {
+		errs = append(errs, check.OneOfOrBad(*p, reclaimPolicies, field.NewPath("reclaimPolicy"))...)
+	}
 	if mode := field.NewPath("volumeBindingMode"); c.VolumeBindingMode == nil {
 		errs = append(errs, field.Required(mode, ""))
 	} else {
@@ -148,6 +150,9 @@ func validateTopologies(terms []corev1.TopologySelectorTerm, path *field.Path) f
 			}
 			keys.Insert(req.Key)
 		}
+		if len(term.MatchLabelExpressions) == 0 { // it is as good as one that is not there
+			errs = append(errs, field.Duplicate(path.Index(i).Child("matchLabelExpressions"), ""))
+		}
 		for _, before := range terms[:i] {
 			if apiequality.Semantic.DeepEqual(before, term) {
 				errs = append(errs, field.Duplicate(path.Index(i).Child("matchLabelExpressions"), ""))
@@ -159,16 +164,9 @@ func validateTopologies(terms []corev1.TopologySelectorTerm, path *field.Path) f
 }
 
 func validateStorageClassUpdate(c, old *storagev1.StorageClass) field.ErrorList {
-	var errs field.ErrorList
-	if !apiequality.Semantic.DeepEqual(c.Parameters, old.Parameters) {
-		errs = append(errs, field.Forbidden(field.NewPath("parameters"), "updates to parameters are forbidden."))
-	}
-	if c.Provisioner != old.Provisioner {
-		errs = append(errs, field.Forbidden(field.NewPath("provisioner"), "updates to provisioner are forbidden."))
-	}
-	if !apiequality.Semantic.DeepEqual(c.ReclaimPolicy, old.ReclaimPolicy) {
-		errs = append(errs, field.Forbidden(field.NewPath("reclaimPolicy"), "updates to reclaimPolicy are forbidden."))
-	}
-	errs = append(errs, apivalidation.ValidateImmutableField(c.VolumeBindingMode, old.VolumeBindingMode, field.NewPath("volumeBindingMode"))...)
-	return append(errs, validateTopologies(c.AllowedTopologies, field.NewPath("allowedTopologies"))...)
+	errs := validateStorageClass(c)
+	errs = append(errs, apivalidation.ValidateImmutableField(c.Parameters, old.Parameters, field.NewPath("parameters"))...)
+	errs = append(errs, apivalidation.ValidateImmutableField(c.Provisioner, old.Provisioner, field.NewPath("provisioner"))...)
+	errs = append(errs, apivalidation.ValidateImmutableField(c.ReclaimPolicy, old.ReclaimPolicy, field.NewPath("reclaimPolicy"))...)
+	return append(errs, apivalidation.ValidateImmutableField(c.VolumeBindingMode, old.VolumeBindingMode, field.NewPath("volumeBindingMode"))...)
 }

@@ -60,7 +60,7 @@ func VolumeAttachment() kind.Kind {
 		NeedsResourceVersion: true,
 		Columns: []metav1.TableColumnDefinition{
 			table.Name(),
-			table.Col("Attacher", spec["attacher"]),
+			{Name: "Attacher", Type: "string", Format: "name", Description: spec["attacher"]},
 			table.Col("PV", storagev1.VolumeAttachmentSource{}.SwaggerDoc()["persistentVolumeName"]),
 			table.Col("Node", spec["nodeName"]),
 			{Name: "Attached", Type: "boolean", Description: status["attached"]},
@@ -89,10 +89,12 @@ func validateAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 		errs = append(errs, field.Required(source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
 	case name != nil && inline != nil:
 		errs = append(errs, field.Forbidden(source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
-	case name != nil && *name == "":
-		errs = append(errs, field.Required(source.Child("persistentVolumeName"), "must specify non empty persistentVolumeName"))
 	case name != nil:
-		errs = append(errs, check.DNSSubdomain(*name, source.Child("persistentVolumeName"))...)
+		at := source.Child("persistentVolumeName")
+		if *name == "" {
+			errs = append(errs, field.Required(at, "must specify non empty persistentVolumeName"))
+		}
+		errs = append(errs, check.DNSSubdomain(*name, at)...)
 	default:
 		errs = append(errs, validateInline(inline, source.Child("inlineVolumeSpec"))...)
 	}

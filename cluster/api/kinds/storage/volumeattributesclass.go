@@ -24,12 +24,11 @@ func VolumeAttributesClass() kind.Kind {
 		NewList:    func() runtime.Object { return &storagev1.VolumeAttributesClassList{} },
 
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
-			c := obj.(*storagev1.VolumeAttributesClass)
-			return append(validateProvisioner(c.DriverName, field.NewPath("driverName")), validateParameters(c.Parameters, false, field.NewPath("parameters"))...)
+			return validateAttributesClass(obj.(*storagev1.VolumeAttributesClass))
 		},
 		ValidateUpdate: func(_ context.Context, obj, old kind.Object) field.ErrorList {
 			c, was := obj.(*storagev1.VolumeAttributesClass), old.(*storagev1.VolumeAttributesClass)
-			var errs field.ErrorList
+			errs := validateAttributesClass(c)
 			if c.DriverName != was.DriverName {
 				errs = append(errs, field.Forbidden(field.NewPath("driverName"), "updates to driverName are forbidden."))
 			}
@@ -49,4 +48,8 @@ func VolumeAttributesClass() kind.Kind {
 			return []any{c.Name, c.DriverName, table.Since(c.CreationTimestamp)}
 		},
 	}
+}
+
+func validateAttributesClass(c *storagev1.VolumeAttributesClass) field.ErrorList {
+	return append(validateProvisioner(c.DriverName, field.NewPath("driverName")), validateParameters(c.Parameters, false, field.NewPath("parameters"))...)
 }
