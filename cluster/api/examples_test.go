@@ -297,7 +297,7 @@ func (e example) table(t *testing.T, get *rest.Request, name string) {
 	}
 	for i, col := range table.ColumnDefinitions {
 		cell := table.Rows[0].Cells[i]
-		if col.Format == "name" && !strings.HasPrefix(fmt.Sprint(cell), name) {
+		if col.Name == "Name" && !strings.HasPrefix(fmt.Sprint(cell), name) {
 			t.Errorf("column %s says %v, want %s", col.Name, cell, name)
 		}
 		// As in Kubernetes, some numbers stand in columns of strings.

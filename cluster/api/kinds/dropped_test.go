@@ -27,7 +27,12 @@ var resets = map[string][]string{
 	"secrets.": {".stringData"}, // goes into data
 	// The system's own facts about who asks.
 	"certificatesigningrequests.certificates.k8s.io": {".spec.username", ".spec.uid", ".spec.groups", ".spec.extra", ".status"},
-	"serviceaccounts.": {".secrets[0]."}, // only the names are of use
+	"serviceaccounts.": {".secrets[0]."},   // only the names are of use
+	"nodes.":           {".spec.podCIDRs"}, // the older field is what was meant
+	// What Kubernetes 1.36 has switched off, or taken over from an older version.
+	"endpointslices.discovery.k8s.io": {".endpoints[0].deprecatedTopology"},
+	"leases.coordination.k8s.io":      {".spec.preferredHolder", ".spec.strategy"},
+	"statefulsets.apps":               {".spec.updateStrategy.rollingUpdate.maxUnavailable"},
 	// The older field for a source takes claims and snapshots only.
 	"persistentvolumeclaims.": {".spec.dataSource."},
 	// Begun by the library's own strategy, which also notes which versions have been stored.

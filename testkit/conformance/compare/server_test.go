@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -25,6 +26,7 @@ func newServer(t *testing.T, kubeconfig string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg.Timeout = 20 * time.Second
 	client, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		t.Fatal(err)

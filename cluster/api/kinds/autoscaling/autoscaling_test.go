@@ -41,10 +41,16 @@ func TestHorizontalPodAutoscaler(t *testing.T) {
 		want   []string
 	}{
 		"bounds":  {func(s *autoscalingv2.HorizontalPodAutoscalerSpec) { s.MinReplicas, s.MaxReplicas = ptr.To[int32](3), 2 }, []string{"FieldValueInvalid spec.maxReplicas"}},
-		"nothing": {func(s *autoscalingv2.HorizontalPodAutoscalerSpec) { s.MinReplicas = ptr.To[int32](0) }, []string{"FieldValueInvalid spec.minReplicas"}},
+		"nothing": {func(s *autoscalingv2.HorizontalPodAutoscalerSpec) { s.MinReplicas = ptr.To[int32](0) }, []string{"FieldValueInvalid spec.minReplicas", "FieldValueForbidden spec.metrics"}},
 		"target": {func(s *autoscalingv2.HorizontalPodAutoscalerSpec) {
 			s.ScaleTargetRef = autoscalingv2.CrossVersionObjectReference{Kind: "a/b"}
-		}, []string{"FieldValueInvalid spec.scaleTargetRef.kind", "FieldValueRequired spec.scaleTargetRef.name"}},
+		}, []string{"FieldValueInvalid spec.scaleTargetRef.kind", "FieldValueRequired spec.scaleTargetRef.name", "FieldValueInvalid spec.scaleTargetRef.apiVersion"}},
+		"target's group": {func(s *autoscalingv2.HorizontalPodAutoscalerSpec) {
+			s.ScaleTargetRef = autoscalingv2.CrossVersionObjectReference{Kind: "ReplicationController", Name: "a", APIVersion: "v1"}
+		}, nil},
+		"no policies": {func(s *autoscalingv2.HorizontalPodAutoscalerSpec) {
+			s.Behavior = &autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleUp: &autoscalingv2.HPAScalingRules{Policies: []autoscalingv2.HPAScalingPolicy{}}}
+		}, []string{"FieldValueRequired spec.behavior.scaleUp.policies"}},
 		"metrics": {func(s *autoscalingv2.HorizontalPodAutoscalerSpec) {
 			s.Metrics = []autoscalingv2.MetricSpec{
 				{Type: "Resource"}, {Type: "Any"}, {Type: "Resource", Resource: &autoscalingv2.ResourceMetricSource{Name: "cpu", Target: autoscalingv2.MetricTarget{Type: "Utilization"}}},

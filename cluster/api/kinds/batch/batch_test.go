@@ -44,8 +44,14 @@ func TestJobDefaults(t *testing.T) {
 	if diff := cmp.Diff(labels, job.Spec.Template.Labels); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(map[string]string{"app": "pi"}, job.Labels); diff != "" || job.Status.Active != 0 {
+	// A job that says nothing of its labels has those of its pods.
+	if diff := cmp.Diff(labels, job.Labels); diff != "" || job.Status.Active != 0 {
 		t.Error(diff, job.Status)
+	}
+	labeled := testJob(func(j *batchv1.Job) { j.Labels = map[string]string{"app": "pi"} })
+	kindtest.Want(t, kindtest.Create(Job(), labeled))
+	if diff := cmp.Diff(map[string]string{"app": "pi"}, labeled.Labels); diff != "" {
+		t.Error(diff)
 	}
 	queue := testJob(func(j *batchv1.Job) { j.Spec.Parallelism = ptr.To[int32](3) })
 	kindtest.Want(t, kindtest.Create(Job(), queue))

@@ -20,7 +20,7 @@ func TestLease(t *testing.T) {
 		{"good", coordinationv1.LeaseSpec{HolderIdentity: ptr.To("a"), LeaseDurationSeconds: ptr.To(int32(40)), LeaseTransitions: ptr.To(int32(0))}, nil},
 		{"bad numbers", coordinationv1.LeaseSpec{LeaseDurationSeconds: ptr.To(int32(0)), LeaseTransitions: ptr.To(int32(-1))},
 			[]string{"FieldValueInvalid spec.leaseDurationSeconds", "FieldValueInvalid spec.leaseTransitions"}},
-		{"preferred holder", coordinationv1.LeaseSpec{PreferredHolder: ptr.To("b")}, []string{"FieldValueForbidden spec.preferredHolder"}},
+		{"coordinated elections are off", coordinationv1.LeaseSpec{PreferredHolder: ptr.To("b"), Strategy: ptr.To(coordinationv1.CoordinatedLeaseStrategy("!"))}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubectl/pkg/util/qos"
+	"k8s.io/utils/ptr"
 
 	"github.com/troupe-run/troupe/actors/objects"
 	"github.com/troupe-run/troupe/cluster/api/kind"
@@ -99,6 +100,9 @@ func Pod() kind.Kind {
 func defaultPod(pod *corev1.Pod) {
 	podspec.Default(&pod.Spec)
 	podspec.DefaultPod(pod)
+	if t := pod.Spec.TerminationGracePeriodSeconds; t != nil && *t < 0 {
+		pod.Spec.TerminationGracePeriodSeconds = ptr.To[int64](1)
+	}
 	syncPodIPs(&pod.Status)
 }
 
@@ -117,7 +121,7 @@ func preparePod(pod *corev1.Pod) {
 	if len(pod.Spec.SchedulingGates) > 0 {
 		pod.Status.Conditions = []corev1.PodCondition{{
 			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated,
-			Message: "Scheduling is blocked due to non-empty scheduling gates",
+			Message: "Scheduling is blocked due to non-empty scheduling gates", LastTransitionTime: pod.CreationTimestamp,
 		}}
 	}
 	podspec.MergeMatchLabelKeys(pod)

@@ -190,7 +190,7 @@ func TestServiceTransitions(t *testing.T) {
 		}, nil, "None", 0, 0, 0},
 		{"health check elsewhere", func(s *corev1.Service) {
 			s.Spec.Type, s.Spec.ExternalTrafficPolicy = corev1.ServiceTypeLoadBalancer, corev1.ServiceExternalTrafficPolicyLocal
-		}, func(s *corev1.Service) { s.Spec.HealthCheckNodePort = 31000 }, []string{"FieldValueForbidden spec.healthCheckNodePort"}, "10.96.0.1", 30000, 1, 3},
+		}, func(s *corev1.Service) { s.Spec.HealthCheckNodePort = 31000 }, []string{"FieldValueForbidden spec.healthCheckNodePort"}, "10.96.0.1", 30000, 1, 2},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -146,7 +146,7 @@ func TestSimpleKindsRow(t *testing.T) {
 		{ConfigMap(), &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{"a": ""}, BinaryData: map[string][]byte{"b": nil}}, []any{"n", int64(2), "5m"}},
 		{Secret(), &corev1.Secret{ObjectMeta: meta, Type: "Opaque", Data: map[string][]byte{"b": nil}}, []any{"n", "Opaque", int64(1), "5m"}},
 		{Namespace(), &corev1.Namespace{ObjectMeta: meta, Status: corev1.NamespaceStatus{Phase: "Active"}}, []any{"n", "Active", "5m"}},
-		{ServiceAccount(), &corev1.ServiceAccount{ObjectMeta: meta}, []any{"n", int64(0), "5m"}},
+		{ServiceAccount(), &corev1.ServiceAccount{ObjectMeta: meta}, []any{"n", "5m"}},
 		{Node(), &corev1.Node{
 			ObjectMeta: metav1.ObjectMeta{Name: "n", CreationTimestamp: ago, Labels: map[string]string{"node-role.kubernetes.io/worker": "", "node-role.kubernetes.io/control-plane": ""}},
 			Spec:       corev1.NodeSpec{Unschedulable: true},

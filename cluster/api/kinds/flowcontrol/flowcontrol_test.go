@@ -64,7 +64,7 @@ func TestFlowSchemas(t *testing.T) {
 	}
 	s := &flowSchema{ObjectMeta: metav1.ObjectMeta{Name: "s"}}
 	FlowSchema().Default(s)
-	if diff := cmp.Diff([]any{"s", "", "1000", "<none>", "<unknown>", "?"}, FlowSchema().Row(s)); diff != "" {
+	if diff := cmp.Diff([]any{"s", "", int64(1000), "<none>", "<unknown>", "?"}, FlowSchema().Row(s)); diff != "" {
 		t.Error(diff)
 	}
 }

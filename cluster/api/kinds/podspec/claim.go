@@ -34,7 +34,7 @@ func (v *validator) ephemeral(name string, s *corev1.EphemeralVolumeSource, path
 	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, path.Child("metadata", "annotations"))...)
 	errs = append(errs, ValidateClaim(&t.Spec, path.Child("spec"))...)
 	// The claim is called after the pod and the volume; a pod without a name yet cannot be checked.
-	if v.opts.Pod && v.meta != nil && v.meta.Name != "" {
+	if v.opts.Pod && v.meta != nil && v.meta.Name != "" && name != "" {
 		claim := v.meta.Name + "-" + name
 		for _, msg := range validation.IsDNS1123Subdomain(claim) {
 			errs = append(errs, field.Invalid(volume.Child("name"), name, fmt.Sprintf("PVC name %q: %v", claim, msg)))

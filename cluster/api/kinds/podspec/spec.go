@@ -76,7 +76,9 @@ func Validate(spec *corev1.PodSpec, meta *metav1.ObjectMeta, path *field.Path, o
 	if n := spec.ActiveDeadlineSeconds; n != nil && (*n < 1 || *n > math.MaxInt32) {
 		errs = append(errs, field.Invalid(path.Child("activeDeadlineSeconds"), *n, validation.InclusiveRangeError(1, math.MaxInt32)))
 	}
-	errs = append(errs, check.OptionalOneOf(spec.PreemptionPolicy, preemptionPolicies, path.Child("preemptionPolicy"))...)
+	if p := spec.PreemptionPolicy; p != nil {
+		errs = append(errs, check.OneOf(*p, preemptionPolicies, path.Child("preemptionPolicy"))...)
+	}
 	if opts.Pod && spec.ServiceAccountName == "" {
 		errs = append(errs, v.tokensWithoutAccount(path.Child("volumes"))...)
 	}

@@ -24,6 +24,7 @@ func Warnings(meta *metav1.ObjectMeta, spec *corev1.PodSpec, path *field.Path) [
 		w.volume(&spec.Volumes[i], i)
 	}
 	w.tokenPaths(spec.Volumes)
+	w.overlaps(spec.Volumes)
 	w.references(spec)
 	w.amounts(spec.Overhead, func() *field.Path { return w.spec("overhead") })
 	w.containers(spec)

@@ -64,6 +64,18 @@ spec:
 			`spec.volumes[3].ephemeral.volumeClaimTemplate.spec.resources.requests[storage]: fractional byte value "100m" is invalid, must be an integer`,
 			`spec.volumes[4].projected.sources.configMap[1]: has duplicated path with ServiceAccountToken "token"`,
 			`spec.volumes[4].projected.sources.ClusterTrustBundle: has duplicated path with ServiceAccountToken "token"`,
+			`volume "e" (Projected): overlapping paths: "token" (ConfigMap "") with "token" (ServiceAccountToken)`,
+			`volume "e" (Projected): overlapping paths: "token" (ClusterTrustBundle "") with "token" (ServiceAccountToken)`,
+			`volume "e" (Projected): overlapping paths: "token" (ClusterTrustBundle "") with "token" (ConfigMap "")`,
+		}},
+		"files over files": {`
+spec:
+  volumes:
+  - {name: a, configMap: {name: c, items: [{key: a, path: d/}, {key: b, path: d/e}, {key: c, path: de}]}}
+  - {name: b, secret: {secretName: s, items: [{key: a, path: x}, {key: b, path: z}]}}
+  - {name: c, projected: {sources: [{}]}}`, []string{
+			`volume "a" (ConfigMap "c"): overlapping paths: "d/e" with "d"`,
+			`volume "c" (Projected) has no sources provided`,
 		}},
 		"twice or not at all": {`{spec: {hostAliases: [{ip: 1.1.1.1}, {ip: 1.1.1.1}], imagePullSecrets: [{name: a}, {name: a}, {}]}}`, []string{
 			`spec.hostAliases[1].ip: duplicate ip "1.1.1.1"`, `spec.imagePullSecrets[1].name: duplicate name "a"`, `spec.imagePullSecrets[2].name: invalid empty name ""`,
@@ -97,7 +109,7 @@ spec:
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 		for _, w := range Warnings(&pod.ObjectMeta, &pod.Spec, field.NewPath("spec", "template")) {
-			if !strings.HasPrefix(w, "spec.template.spec.") && !strings.HasPrefix(w, "spec.template.metadata.") {
+			if !strings.HasPrefix(w, "spec.template.spec.") && !strings.HasPrefix(w, "spec.template.metadata.") && !strings.HasPrefix(w, "volume ") {
 				t.Errorf("%s: in a template %q", name, w)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 
 	policyv1 "k8s.io/api/policy/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -20,13 +21,14 @@ import (
 // PodDisruptionBudget describes policy/v1 PodDisruptionBudget.
 func PodDisruptionBudget() kind.Kind {
 	return kind.Kind{
-		GVK:        policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
-		Resource:   "poddisruptionbudgets",
-		Singular:   "poddisruptionbudget",
-		ShortNames: []string{"pdb"},
-		Namespaced: true,
-		New:        func() kind.Object { return &policyv1.PodDisruptionBudget{} },
-		NewList:    func() runtime.Object { return &policyv1.PodDisruptionBudgetList{} },
+		GVK:          policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
+		Resource:     "poddisruptionbudgets",
+		Singular:     "poddisruptionbudget",
+		ShortNames:   []string{"pdb"},
+		Namespaced:   true,
+		ValidateName: path.ValidatePathSegmentName,
+		New:          func() kind.Object { return &policyv1.PodDisruptionBudget{} },
+		NewList:      func() runtime.Object { return &policyv1.PodDisruptionBudgetList{} },
 
 		Validate: func(_ context.Context, obj kind.Object) field.ErrorList {
 			return validateBudget(&obj.(*policyv1.PodDisruptionBudget).Spec)

@@ -60,8 +60,8 @@ func TestResourceClaim(t *testing.T) {
 		"CEL too long":   {selector(strings.Repeat("a", 10241)), []string{"FieldValueTooLong " + at + "selectors[0].cel.expression"}},
 		"CEL too costly": {selector(`device.attributes.all(a, device.attributes.all(b, device.attributes.all(c, device.attributes.all(d, a == b && c == d && a.matches("x.*")))))`), []string{"FieldValueForbidden " + at + "selectors[0].cel.expression"}},
 		"toleration": {exact(func(e *resourcev1.ExactDeviceRequest) {
-			e.Tolerations = []resourcev1.DeviceToleration{{Value: "v", Effect: "Any"}, {Key: "k", Operator: "Exists", Value: "v"}}
-		}), []string{"FieldValueRequired " + at + "tolerations[0].key", "FieldValueNotSupported " + at + "tolerations[0].effect", "FieldValueInvalid " + at + "tolerations[1].value"}},
+			e.Tolerations = []resourcev1.DeviceToleration{{Operator: "Equal", Value: "v", Effect: "Any"}, {Key: "k", Operator: "Exists", Value: "v"}}
+		}), []string{"FieldValueNotSupported " + at + "tolerations[0].effect", "FieldValueInvalid " + at + "tolerations[1].value"}},
 		"names": {func(c *resourcev1.ResourceClaim) {
 			c.Spec.Devices.Requests[1].Name = "gpu"
 			c.Spec.Devices.Constraints = nil
@@ -167,8 +167,8 @@ func TestResourceSlice(t *testing.T) {
 		"device twice":  {func(s *resourcev1.ResourceSlice) { s.Spec.Devices = append(s.Spec.Devices, s.Spec.Devices[0]) }, []string{"FieldValueDuplicate spec.devices[1]"}},
 		"attributes": {device(func(d *resourcev1.Device) {
 			d.Attributes = map[resourcev1.QualifiedName]resourcev1.DeviceAttribute{"none": {}, "a-b": {IntValue: ptr.To[int64](1)}, "v": {VersionValue: ptr.To("1")}}
-		}), []string{"FieldValueRequired spec.devices[0].attributes[none]", "FieldValueInvalid spec.devices[0].attributes[a-b]", "FieldValueInvalid spec.devices[0].attributes[v].version"}},
-		"taint":       {device(func(d *resourcev1.Device) { d.Taints = []resourcev1.DeviceTaint{{Key: "k"}, {Effect: "NoExecute"}} }), []string{"FieldValueRequired spec.devices[0].taints[0].effect", "FieldValueRequired spec.devices[0].taints[1].key"}},
+		}), []string{"FieldValueInvalid spec.devices[0].attributes[none]", "FieldValueInvalid spec.devices[0].attributes[a-b]", "FieldValueInvalid spec.devices[0].attributes[v].version"}},
+		"taint":       {device(func(d *resourcev1.Device) { d.Taints = []resourcev1.DeviceTaint{{Key: "k"}, {Effect: "NoExecute"}} }), []string{"FieldValueRequired spec.devices[0].taints[0].effect", "FieldValueInvalid spec.devices[0].taints[1].key", "FieldValueInvalid spec.devices[0].taints[1].key"}},
 		"node of one": {device(func(d *resourcev1.Device) { d.NodeName = ptr.To("n") }), []string{"FieldValueInvalid spec.devices[0].nodeName"}},
 		"node of each": {func(s *resourcev1.ResourceSlice) {
 			s.Spec.NodeName, s.Spec.PerDeviceNodeSelection = nil, ptr.To(true)
@@ -201,5 +201,5 @@ func TestDeviceClassAndTemplate(t *testing.T) {
 	kindtest.Want(t, kindtest.Create(tk, tpl))
 	changed := tpl.DeepCopy()
 	changed.Spec.Labels = map[string]string{"bad key!": "v"}
-	kindtest.Want(t, kindtest.Update(tk, changed, tpl), "FieldValueInvalid spec")
+	kindtest.Want(t, kindtest.Update(tk, changed, tpl), "FieldValueInvalid spec", "FieldValueInvalid spec.metadata.labels")
 }

@@ -37,5 +37,5 @@ func TestPriorityClass(t *testing.T) {
 	changed.GlobalDefault = true
 	kindtest.Want(t, kindtest.Update(k, changed, gold))
 	changed.Value, changed.PreemptionPolicy = 5, ptr.To(corev1.PreemptNever)
-	kindtest.Want(t, kindtest.Update(k, changed, gold), "FieldValueForbidden Value", "FieldValueInvalid preemptionPolicy")
+	kindtest.Want(t, kindtest.Update(k, changed, gold), "FieldValueForbidden value", "FieldValueInvalid preemptionPolicy")
 }

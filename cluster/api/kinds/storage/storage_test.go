@@ -36,7 +36,7 @@ func TestStorageClass(t *testing.T) {
 	kindtest.Want(t, kindtest.Update(k, changed, c))
 	changed.Provisioner, changed.Parameters, changed.ReclaimPolicy = "other", map[string]string{"a": "b"}, ptr.To(corev1.PersistentVolumeReclaimRetain)
 	changed.VolumeBindingMode = ptr.To(storagev1.VolumeBindingWaitForFirstConsumer)
-	kindtest.Want(t, kindtest.Update(k, changed, c), "FieldValueForbidden parameters", "FieldValueForbidden provisioner", "FieldValueForbidden reclaimPolicy", "FieldValueInvalid volumeBindingMode")
+	kindtest.Want(t, kindtest.Update(k, changed, c), "FieldValueInvalid parameters", "FieldValueInvalid provisioner", "FieldValueInvalid reclaimPolicy", "FieldValueInvalid volumeBindingMode")
 }
 
 func TestVolumeAttributesClass(t *testing.T) {
@@ -47,7 +47,7 @@ func TestVolumeAttributesClass(t *testing.T) {
 	kindtest.Want(t, kindtest.Create(k, &storagev1.VolumeAttributesClass{}), "FieldValueRequired driverName", "FieldValueRequired parameters")
 	changed := c.DeepCopy()
 	changed.DriverName, changed.Parameters = "other", nil
-	kindtest.Want(t, kindtest.Update(k, changed, c), "FieldValueForbidden driverName", "FieldValueForbidden parameters")
+	kindtest.Want(t, kindtest.Update(k, changed, c), "FieldValueForbidden driverName", "FieldValueForbidden parameters", "FieldValueRequired parameters")
 }
 
 func TestCSIDriver(t *testing.T) {
