@@ -16,6 +16,7 @@ import (
 // containerResources are the names without a domain that a container may ask for.
 var containerResources = sets.New(corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage)
 
+// ContainerResourceName checks the name of a resource that a container may ask for.
 func ContainerResourceName(name corev1.ResourceName, path *field.Path) field.ErrorList {
 	errs := check.ResourceName(name, path)
 	if !strings.Contains(string(name), "/") {
