@@ -166,7 +166,7 @@ func TestShrinkWithoutTheKeeper(t *testing.T) {
 		}
 	}
 	members[1].must("members", "shrink", "--lost", "m0")
-	members[1].says("state taken")
+	members[1].says("taking the state")
 	members[1].kill() // it goes on
 	members[1].start("--runtime", "none", "--api-addr", "127.0.0.1:0", "--nats-addr", nats[1], "--node-name", "m1")
 	members[1].says("\nready in ")
